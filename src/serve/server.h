@@ -110,7 +110,7 @@ enum sx_rc sx_server_infer(struct sx_server *server, struct sx_request *request,
  * released. */
 void sx_server_cancel(struct sx_server *server, struct sx_request *request);
 /* Seconds that a refused client should wait: the predicted length of the queue, at least 1. */
-unsigned sx_server_retry_after(struct sx_server *server, struct sx_model *model);
+unsigned sx_server_retry_after(struct sx_server *server);
 
 /* --- what it measured ------------------------------------------------------------------------------ */
 
