@@ -295,24 +295,28 @@ sandbox() {
     trap 'forward TERM' TERM
     trap 'forward HUP' HUP
     while :; do
-        rc=0
+        rc=0 signalled=
         wait "$bwrap_pid" || rc=$?
-        kill -0 "$bwrap_pid" 2>/dev/null || break # else a signal of ours ended the wait
+        [[ $signalled ]] || return "$rc" # else a signal ended the wait, not the command
     done
-    return "$rc"
 }
 
 # bwrap -> its init, the first process of the namespace -> the command
 forward() {
     local init command tries
+    signalled=yes
     [[ $tty && $1 != TERM ]] && return
-    for ((tries = 0; tries < 20; tries++)); do
-        if read -r init _ <"/proc/$bwrap_pid/task/$bwrap_pid/children" && [[ $init ]] &&
-            read -r command _ <"/proc/$init/task/$init/children" && [[ $command ]]; then
-            kill -"$1" "$command" && return
-        fi 2>/dev/null
+    for ((tries = 0; tries < 40; tries++)); do # it may not have started yet
+        init=$(child_of "$bwrap_pid") && command=$(child_of "$init") &&
+            kill -"$1" "$command" 2>/dev/null && return
         sleep 0.05
     done
+}
+
+child_of() {
+    local child=
+    { read -r child _ <"/proc/$1/task/$1/children"; } 2>/dev/null # ends without a newline
+    [[ $child ]] && echo "$child"
 }
 
 # platform ARGS...: return where the packages are; elsewhere run ./run ARGS there and exit.
