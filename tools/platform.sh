@@ -305,10 +305,10 @@ sandbox() {
 forward() {
     local init command tries
     signalled=yes
-    [[ $tty && $1 != TERM ]] && return
+    [[ $tty && $1 != TERM ]] && return 0
     for ((tries = 0; tries < 40; tries++)); do # it may not have started yet
         init=$(child_of "$bwrap_pid") && command=$(child_of "$init") &&
-            kill -"$1" "$command" 2>/dev/null && return
+            kill -"$1" "$command" 2>/dev/null && return 0
         sleep 0.05
     done
 }
