@@ -323,13 +323,11 @@ static enum sx_rc check_declared(const struct sx_onnx *source, struct sx_err *er
         size_t n = outputs ? sx_onnx_outputs(source, &v) : sx_onnx_inputs(source, &v);
         for (size_t i = 0; i < n; i++) {
             const char *what = outputs ? "output" : "input";
-            if (v[i].dtype)
+            if (v[i].kind == SX_ONNX_UNTYPED || v[i].dtype)
                 continue;
-            if (!v[i].onnx_type)
-                return sx_fail(err, SX_UNSUPPORTED,
-                               "%s '%s' is a sequence, a map, optional or sparse; only tensors "
-                               "are served",
-                               what, v[i].name);
+            if (v[i].kind != SX_ONNX_TENSOR)
+                return sx_fail(err, SX_UNSUPPORTED, "%s '%s' is %s; only tensors are served",
+                               what, v[i].name, sx_onnx_kind_text(v[i].kind));
             return sx_fail(err, SX_UNSUPPORTED,
                            "%s '%s' has an element type that the protocol does not have (ONNX "
                            "type %d)",
