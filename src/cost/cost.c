@@ -8,10 +8,10 @@
 
 /* Weight of the newest run once a cell has history: about the last ten runs count, so that a
  * cell follows drift within a second of load and yet one slow run moves it by a tenth. */
-#define RECENT 0.1
+#define RECENT       0.1
 /* A run this many times over the mean counts as this many: one stall (a page fault storm, a
  * stopped machine) must not make a model look slow for the next hundred requests. */
-#define CLIP 4.0
+#define CLIP         4.0
 /* What doubling the width is guessed to gain before anyone measured it: less than it usually
  * does, so that the guess is not chosen over a measured width without need. */
 #define GUESSED_GAIN 1.4

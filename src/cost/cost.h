@@ -32,8 +32,8 @@ struct sx_cost {
     unsigned batches[SX_COST_BATCHES]; /* ascending; batches[0] is 1 */
     struct sx_cost_entry cell[SX_COST_WIDTHS][SX_COST_BATCHES];
     /* Derived at each update, so that decisions need not search. */
-    double unit_ns;         /* least unit-time per sample over the grid: width * T / batch */
-    unsigned unit_batch;    /* the batch size of that cell */
+    double unit_ns;      /* least unit-time per sample over the grid: width * T / batch */
+    unsigned unit_batch; /* the batch size of that cell */
     unsigned unit_width;
 };
 

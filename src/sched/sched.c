@@ -21,8 +21,8 @@
 #define ROLLOUT_RUNS 64
 /* The percentile whose predicted latency chooses the lone width, and how much of it may be
  * given away for a better median. */
-#define TAIL_SHARE 0.05
-#define TAIL_SLACK 1.05
+#define TAIL_SHARE   0.05
+#define TAIL_SLACK   1.08
 
 /* --- rates ---------------------------------------------------------------------------------- */
 
@@ -40,7 +40,8 @@ void sx_rate_add(struct sx_rate *rate, uint64_t now, unsigned samples)
         rate->at = now;
 }
 
-/* --- how wide a lone request may run ------------------------------------------------------------ */
+/* --- how wide a lone request may run ------------------------------------------------------------
+ */
 
 /* Predicted TAIL_SHARE-quantile of latency, in seconds, when all run alone at one width: M/D/k
  * with k = units / width servers.  Chance to wait by Erlang C; waiting time exponential with
@@ -98,13 +99,14 @@ unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model)
     return widest;
 }
 
-/* --- one model: which width and batch drains its queue earliest --------------------------------- */
+/* --- one model: which width and batch drains its queue earliest ---------------------------------
+ */
 
 struct option {
-    double score;       /* seconds of predicted waiting; lower is better */
+    double score; /* seconds of predicted waiting; lower is better */
     unsigned wi, batch;
-    unsigned group;     /* first unit */
-    double start, run;  /* ns from now; ns */
+    unsigned group;    /* first unit */
+    double start, run; /* ns from now; ns */
 };
 
 /* Groups of `width` units, each free from start[g] on (ns from now); returns how many. */
@@ -186,8 +188,7 @@ static struct option choose(const struct sx_sched *state, unsigned model, uint64
         for (unsigned bi = 0; bi <= c->n_batches; bi++) {
             /* Grid sizes under the cap, and the cap itself. */
             unsigned batch = bi < c->n_batches ? c->batches[bi] : cap;
-            if (batch < m->head_samples || batch > cap ||
-                (bi < c->n_batches && batch == cap))
+            if (batch < m->head_samples || batch > cap || (bi < c->n_batches && batch == cap))
                 continue;
             struct option o = rollout(state, m, now, wi, batch, starts, n_groups);
             /* Prefer what is already best unless this is clearly better: a tie goes to the
@@ -199,7 +200,8 @@ static struct option choose(const struct sx_sched *state, unsigned model, uint64
     return best;
 }
 
-/* --- the decision ---------------------------------------------------------------------------------- */
+/* --- the decision
+ * ---------------------------------------------------------------------------------- */
 
 static uint64_t held_until(const struct sx_sched_model *m)
 {
@@ -220,8 +222,7 @@ void sx_sched_decide(const struct sx_sched *state, uint64_t now, struct sx_sched
         int next = -1;
         for (unsigned i = 0; i < state->n_models; i++) {
             const struct sx_sched_model *m = state->models[i];
-            bool later = m->head_deadline > after ||
-                         (m->head_deadline == after && (int)i > last);
+            bool later = m->head_deadline > after || (m->head_deadline == after && (int)i > last);
             if (m->queued && later &&
                 (next < 0 || m->head_deadline < state->models[next]->head_deadline))
                 next = (int)i;

@@ -31,22 +31,22 @@
 /* What a decision needs to know about one model.  The owner keeps it up to date. */
 struct sx_sched_model {
     const struct sx_cost *cost;
-    unsigned max_batch;          /* samples; 1: no batching */
-    unsigned target_batch;       /* with max_delay_ns: do not wait once this many are queued */
-    uint64_t max_delay_ns;       /* how long the oldest may wait for company; 0: not at all */
-    unsigned fixed_width;        /* 0: free choice */
-    double rate;                 /* samples per second, recently */
+    unsigned max_batch;    /* samples; 1: no batching */
+    unsigned target_batch; /* with max_delay_ns: do not wait once this many are queued */
+    uint64_t max_delay_ns; /* how long the oldest may wait for company; 0: not at all */
+    unsigned fixed_width;  /* 0: free choice */
+    double rate;           /* samples per second, recently */
 
-    unsigned queued;             /* samples waiting that may share the head's batch */
-    unsigned head_samples;       /* of the request at the head; it is not divided */
+    unsigned queued;       /* samples waiting that may share the head's batch */
+    unsigned head_samples; /* of the request at the head; it is not divided */
     uint64_t head_arrival;
     uint64_t head_deadline;
 };
 
 struct sx_sched {
     unsigned n_units;
-    const uint64_t *free_at;     /* per unit: predicted end of its run; <= now and idle: free */
-    const bool *busy;            /* per unit */
+    const uint64_t *free_at; /* per unit: predicted end of its run; <= now and idle: free */
+    const bool *busy;        /* per unit */
     struct sx_sched_model *const *models;
     unsigned n_models;
 };
@@ -58,15 +58,16 @@ enum sx_sched_kind {
 
 struct sx_sched_action {
     enum sx_sched_kind kind;
-    unsigned model;              /* index; START */
-    unsigned batch;              /* samples at most; START */
+    unsigned model; /* index; START */
+    unsigned batch; /* samples at most; START */
     unsigned first_unit, n_units;
-    uint64_t predicted_ns;       /* of the run; START */
-    uint64_t wake_at;            /* WAIT; SX_NEVER when only news can change the answer */
+    uint64_t predicted_ns; /* of the run; START */
+    uint64_t wake_at;      /* WAIT; SX_NEVER when only news can change the answer */
 };
 
 /* The next thing to do; call again after acting until the answer is WAIT. */
-void sx_sched_decide(const struct sx_sched *state, uint64_t now, struct sx_sched_action *ret_action);
+void sx_sched_decide(const struct sx_sched *state, uint64_t now,
+                     struct sx_sched_action *ret_action);
 
 /* When a request for `samples` of models[model] that arrives now is predicted to end, behind
  * all that waits; `now` when nothing is known of the model.  `ret_wait_ns` (may be NULL): how much
@@ -78,7 +79,7 @@ uint64_t sx_sched_predict_finish(const struct sx_sched *state, unsigned model, u
 unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model);
 
 /* A recent rate: a count that decays with time constant SX_RATE_SECONDS. */
-#define SX_RATE_SECONDS 4.0
+#define SX_RATE_SECONDS 8.0
 struct sx_rate {
     double per_second;
     uint64_t at;

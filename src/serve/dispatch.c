@@ -98,7 +98,7 @@ static void refresh(struct sx_model *m, uint64_t now)
     if (!m->varies)
         return;
     v->queued = 0; /* only neighbours of one shape share a batch */
-    SX_LIST_FOREACH(it, &m->queue) {
+    SX_LIST_FOREACH (it, &m->queue) {
         struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
         if (r->shape_class != head->shape_class || v->queued >= m->max_batch)
             break;
@@ -121,8 +121,8 @@ static void expire_heads(struct sx_server *s, struct sx_model *m, uint64_t now, 
             double ns = sx_cost_ns(&m->cost, r->samples, wi);
             least = ns < least ? ns : least;
         }
-        if (r->deadline_ns > now && (sx_time_add(now, (uint64_t)least) <= r->deadline_ns ||
-                                     may_probe(m, now)))
+        if (r->deadline_ns > now &&
+            (sx_time_add(now, (uint64_t)least) <= r->deadline_ns || may_probe(m, now)))
             break;
         expire(s, r, now, o);
     }
@@ -194,8 +194,9 @@ static bool start_batch(struct sx_server *s, const struct sx_sched_action *a, ui
         sx_list_insert(&m->free_jobs, &job->link);
         return true; /* the queue became shorter: ask again */
     }
-    uint64_t predicted =
-        job->samples == a->batch ? a->predicted_ns : (uint64_t)sx_cost_ns(&m->cost, job->samples, wi);
+    uint64_t predicted = job->samples == a->batch
+                             ? a->predicted_ns
+                             : (uint64_t)sx_cost_ns(&m->cost, job->samples, wi);
     start_job(s, job, a->first_unit, a->n_units, predicted, now, o);
     return true;
 }
@@ -320,8 +321,8 @@ static void job_done(struct sx_task *task)
         double was = (double)job->predicted_ns, took = (double)(now - job->start_ns);
         if (was > 0 && took > 0 && !profile) {
             double error = was > took ? (was - took) / took : (took - was) / took;
-            double weight = m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1)
-                                                      : 0.05;
+            double weight =
+                m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1) : 0.05;
             m->stats->prediction_error += weight * (error - m->stats->prediction_error);
         }
         sx_cost_record(&m->cost, job->samples, job->width, now - job->start_ns);
@@ -332,9 +333,10 @@ static void job_done(struct sx_task *task)
         s->in_flight--;
     } else {
         count_run(m, job);
-        m->stats->last_inference_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+        m->stats->last_inference_ms =
+            (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
     }
-    SX_LIST_FOREACH_SAFE(it, &job->requests) {
+    SX_LIST_FOREACH_SAFE (it, &job->requests) {
         struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
         r->end_ns = now;
         r->batch = job->samples;
@@ -360,8 +362,9 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
                         struct sx_err *err)
 {
     if (s->stopping)
-        return sx_fail(err, SX_UNAVAILABLE, "Server is stopping, scheduler has stopped accepting new "
-                                            "inference requests");
+        return sx_fail(err, SX_UNAVAILABLE,
+                       "Server is stopping, scheduler has stopped accepting new "
+                       "inference requests");
     uint64_t limit = m->config.max_queue_size;
     if (m->queued_requests >= limit)
         return sx_fail(err, SX_UNAVAILABLE, "Exceeds maximum queue size");

@@ -12,7 +12,8 @@
 
 enum sx_rc sx_job_create(struct sx_model *model, struct sx_job **ret_job)
 {
-    struct sx_job *job = calloc(1, sizeof *job + (model->n_in + model->n_out) * sizeof *job->inputs);
+    struct sx_job *job =
+        calloc(1, sizeof *job + (model->n_in + model->n_out) * sizeof *job->inputs);
     if (!job)
         return SX_NO_MEMORY;
     job->model = model;
@@ -64,7 +65,7 @@ static enum sx_rc gather_input(struct sx_job *job, size_t i)
         return SX_OK;
     }
     size_t nbytes = 0;
-    SX_LIST_FOREACH(it, &job->requests)
+    SX_LIST_FOREACH (it, &job->requests)
         nbytes += SX_CONTAINER_OF(it, struct sx_request, link)->inputs[i].nbytes;
     struct sx_tensor t = head->inputs[i];
     t.dims[0] = job->samples;
@@ -74,7 +75,7 @@ static enum sx_rc gather_input(struct sx_job *job, size_t i)
     t.data = t.buffer->data;
     t.nbytes = nbytes;
     unsigned char *at = t.data;
-    SX_LIST_FOREACH(it, &job->requests) {
+    SX_LIST_FOREACH (it, &job->requests) {
         const struct sx_tensor *from = &SX_CONTAINER_OF(it, struct sx_request, link)->inputs[i];
         if (from->nbytes) {
             memcpy(at, from->data, from->nbytes);
@@ -152,7 +153,7 @@ void sx_job_scatter(struct sx_job *job)
     const struct sx_model *m = job->model;
     int64_t row = 0;
     bool alone = job->requests.next->next == &job->requests;
-    SX_LIST_FOREACH(it, &job->requests) {
+    SX_LIST_FOREACH (it, &job->requests) {
         struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
         r->rc = job->rc;
         if (job->rc)

@@ -12,9 +12,9 @@
 
 #include "serve/server_int.h"
 
-#define RUNS      3
-#define SHORT_NS  100e6 /* up to here RUNS times */
-#define LONG_NS   500e6 /* up to here once; beyond: not at all */
+#define RUNS     3
+#define SHORT_NS 100e6 /* up to here RUNS times */
+#define LONG_NS  500e6 /* up to here once; beyond: not at all */
 
 /* Worth another run?  Predicted times come from cells measured already, so the cheap end is
  * measured first and says what the rest would cost. */
@@ -96,7 +96,8 @@ struct sx_job *sx_profile_next(struct sx_server *s, unsigned *ret_first_unit)
         }
         job->samples = batch;
         job->width = width;
-        job->predicted_ns = (uint64_t)sx_cost_ns(&m->cost, batch, sx_cost_width_index(&m->cost, width));
+        job->predicted_ns =
+            (uint64_t)sx_cost_ns(&m->cost, batch, sx_cost_width_index(&m->cost, width));
         *ret_first_unit = 0;
         return job;
     }

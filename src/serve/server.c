@@ -166,7 +166,8 @@ void sx_server_busy(struct sx_server *s, double *ret_busy_seconds, unsigned n_un
     pthread_mutex_unlock(&s->lock);
 }
 
-/* --- finding ------------------------------------------------------------------------------------- */
+/* --- finding -------------------------------------------------------------------------------------
+ */
 
 enum sx_rc sx_server_find(struct sx_server *s, const char *name, size_t name_len, int64_t version,
                           struct sx_model **ret_model, struct sx_err *err)

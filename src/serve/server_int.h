@@ -35,17 +35,17 @@ struct sx_job {
 };
 
 struct sx_model {
-    struct sx_server *server;    /* [once] */
-    struct sx_config config;     /* [once] completed */
-    int64_t version;             /* [once] */
+    struct sx_server *server; /* [once] */
+    struct sx_config config;  /* [once] completed */
+    int64_t version;          /* [once] */
     struct sx_engine_model *engine_model;
     const struct sx_port *in, *out; /* [once] */
     size_t n_in, n_out;
     struct sx_session ***sessions; /* [once] [width index][group]; width 1 has one for all units */
-    unsigned max_batch;          /* [once] samples in a run; 1 when the model has no batch dimension */
-    bool batchable;              /* [once] first dimension of every input and output is the batch */
-    bool varies;                 /* [once] a dimension other than the batch is free */
-    atomic_bool self_alloc;      /* the engine allocates outputs: declared shapes do not hold */
+    unsigned max_batch;     /* [once] samples in a run; 1 when the model has no batch dimension */
+    bool batchable;         /* [once] first dimension of every input and output is the batch */
+    bool varies;            /* [once] a dimension other than the batch is free */
+    atomic_bool self_alloc; /* the engine allocates outputs: declared shapes do not hold */
     atomic_uint refs;
     double load_seconds;
 
@@ -55,9 +55,9 @@ struct sx_model {
     struct sx_list queue;        /* [lock] of sx_request.link, by priority, then deadline */
     unsigned queued_requests, queued_samples; /* [lock] */
     unsigned running_jobs, running_requests;  /* [lock] */
-    uint64_t last_run_ns;        /* [lock] when a run ended last; see may_probe() */
-    bool profile_done;           /* [lock] */
-    struct sx_model_stats *stats;  /* [lock] */
+    uint64_t last_run_ns;                     /* [lock] when a run ended last; see may_probe() */
+    bool profile_done;                        /* [lock] */
+    struct sx_model_stats *stats;             /* [lock] */
 
     pthread_mutex_t pool_lock;
     struct sx_list free_requests; /* [pool] */
@@ -70,20 +70,20 @@ struct sx_server {
     struct sx_clock *clock;
     struct sx_pool *pool;
     unsigned n_units;
-    pthread_mutex_t load_lock;   /* the engine opens one model at a time */
+    pthread_mutex_t load_lock; /* the engine opens one model at a time */
 
     pthread_mutex_t lock;
-    pthread_cond_t idle;         /* [lock] signalled when in_flight drops to zero */
-    bool *unit_busy;             /* [lock] */
-    uint64_t *unit_free_at;      /* [lock] */
-    uint64_t *unit_busy_ns, *unit_since; /* [lock] busy time so far; start of the present run */
-    struct sx_model **models;    /* [lock] */
+    pthread_cond_t idle;                  /* [lock] signalled when in_flight drops to zero */
+    bool *unit_busy;                      /* [lock] */
+    uint64_t *unit_free_at;               /* [lock] */
+    uint64_t *unit_busy_ns, *unit_since;  /* [lock] busy time so far; start of the present run */
+    struct sx_model **models;             /* [lock] */
     struct sx_sched_model **sched_models; /* [lock] same order */
     unsigned n_models, cap_models;
     struct sx_model_entry *failures; /* [lock] what could not be loaded */
     unsigned n_failures;
-    unsigned in_flight;          /* [lock] requests admitted and not yet answered, and jobs */
-    bool stopping, aborting;     /* [lock] */
+    unsigned in_flight;      /* [lock] requests admitted and not yet answered, and jobs */
+    bool stopping, aborting; /* [lock] */
 };
 
 /* What to do once the lock is released. */
