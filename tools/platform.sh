@@ -169,7 +169,7 @@ root_remove() { rm -rf --one-file-system -- "$@"; }
 
 # Set $root to a Debian 13 root that is whole; build it if there is none.
 root_ready() {
-    local lock tools=() free tmp
+    local lock tools=() free
     root=$cache/$(root_name)
     command -v mmdebstrap >/dev/null || [[ -d $root ]] || tools+=(mmdebstrap)
     command -v bwrap >/dev/null || tools+=(bubblewrap)
@@ -183,8 +183,9 @@ root_ready() {
         die 'no root and no user namespaces here: run as root, allow user namespaces (in a container: --privileged), or use a Debian 13 host'
     [[ -d $root ]] && return
 
-    mkdir -p "$cache" || die "cannot write to $cache: set STARONNX_CACHE to a folder of yours"
-    exec {lock}>"$root.lock" || die "cannot write to $cache: set STARONNX_CACHE to a folder of yours"
+    { mkdir -p "$cache" && : >>"$root.lock"; } 2>/dev/null ||
+        die "cannot write to $cache: set STARONNX_CACHE to a folder of yours"
+    exec {lock}>>"$root.lock"
     if ! flock -n "$lock"; then
         say "waiting for another ./run that builds the Debian 13 root"
         flock "$lock"
@@ -194,11 +195,11 @@ root_ready() {
         ((free >= root_needs_mib)) ||
             die "the disk is full: $cache has $free MiB free, a Debian 13 root needs $root_needs_mib: make room or set STARONNX_CACHE"
         root_remove "$root".tmp.* # what a killed run has left
-        tmp=$root.tmp.$$
-        trap 'root_remove "$tmp"' EXIT
+        root_tmp=$root.tmp.$$
+        trap 'root_remove "$root_tmp"' EXIT
         say "building a Debian 13 root in $root (once, about a minute)"
-        step "mmdebstrap" root_make "$tmp" || explain "cannot build the Debian 13 root"
-        mv -T "$tmp" "$root" || die "cannot rename $tmp"
+        step "mmdebstrap" root_make "$root_tmp" || explain "cannot build the Debian 13 root"
+        mv -T "$root_tmp" "$root" || die "cannot rename $root_tmp"
         trap - EXIT
         rm -f "$log"
     fi
