@@ -41,7 +41,7 @@ ticker() {
         sleep 1 &
         sleeper=$!
         wait "$sleeper"
-        percent=$(tail -c 400 "$2" 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9]+(\.[0-9]+)?%' | tail -1)
+        percent=$(tail -c 400 "$2" 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9]+(\.[0-9]+)?%' | tail -1) || true
         if [[ -t 2 ]]; then
             printf '\r%s: %d s %s \033[K' "$1" $((SECONDS - start)) "${percent:+($percent)}" >&2
         elif [[ ! $shown ]] || (((SECONDS - start) % 20 == 0)); then
@@ -91,7 +91,7 @@ apt_install() { # apt_install PACKAGE...
 # explain WHAT: say in one line why the step whose output is in $log failed, and stop.
 explain() {
     local why='its last words are above' last
-    last=$(grep -aE '^(E|W|Err|error|E:)|rror:' "$log" | tail -5)
+    last=$(grep -aE '^(E|W|Err|error|E:)|rror:' "$log" | tail -5) || true
     if grep -qaE 'No space left|not enough free space' "$log"; then
         why='the disk is full: make room, or set STARONNX_CACHE to a folder on a larger disk'
     elif grep -qaiE 'could not resolve|temporary failure|unable to connect|could not connect|connection (refused|timed out|failed)|network is unreachable|cannot initiate the connection|407 ' "$log"; then
