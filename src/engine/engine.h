@@ -1,0 +1,94 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.h - how a model is computed.
+ *
+ * An engine opens models; a model makes sessions; a session runs batches on a fixed set of
+ * cores.  Two implementations: `ort` (ONNX Runtime, loaded at run time) and `fake` (a
+ * deterministic model of one, for tests and virtual time).  The contract below is tested against
+ * both (engine/contract_test.c).
+ *
+ *     sx_engine_create -> sx_engine_open_model -> sx_model_session (one per width and core group)
+ *                                                   -> sx_session_run, many times
+ *
+ * Weights are in memory once per opened model, however many sessions it has.
+ *
+ * Threads: create, open and session calls block and may come from any thread, one at a time per
+ * engine.  sx_session_run blocks while it computes; a session of width 1 may run on many threads
+ * at once, a wider one runs one batch at a time (the caller sees to it).
+ */
+#ifndef SX_ENGINE_ENGINE_H
+#define SX_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/rc.h"
+#include "tensor/tensor.h"
+
+struct sx_engine;
+struct sx_engine_model;
+struct sx_session;
+
+/* An input or output of a model. */
+struct sx_port {
+    const char *name;
+    enum sx_dtype dtype;       /* never NONE in an opened model */
+    int rank;                  /* -1: the model does not say; any rank is taken */
+    int64_t dims[SX_MAX_RANK]; /* -1: free */
+    bool optional;             /* an input with a default in the model */
+};
+
+struct sx_engine_config {
+    const char *name;       /* "ort" or "fake" */
+    const char *library;    /* ort: path of libonnxruntime; NULL: the system's */
+    const char *cache_dir;  /* where prepared models are kept; NULL: prepare nothing */
+    const char *machine_id; /* goes into the names of prepared models */
+    bool virtual_time;      /* fake: report how long a run takes instead of taking that long */
+};
+
+/* --- engine --------------------------------------------------------------------------------- */
+
+enum sx_rc sx_engine_create(const struct sx_engine_config *config, struct sx_engine **ret_engine,
+                            struct sx_err *err);
+/* All its models must be closed. NULL is fine. */
+void sx_engine_destroy(struct sx_engine *engine);
+/* "ONNX Runtime 1.21.0", for people and for cache keys. */
+const char *sx_engine_version(const struct sx_engine *engine);
+
+/* --- model ---------------------------------------------------------------------------------- */
+
+/* Open `path`.  With a cache directory, ort optimises the model once, keeps the result there
+ * with its weights in a file of their own, and maps it from then on; if that cannot be done for
+ * this model, it is opened plainly and sx_engine_model_note says why. */
+enum sx_rc sx_engine_open_model(struct sx_engine *engine, const char *path,
+                                struct sx_engine_model **ret_model, struct sx_err *err);
+/* All its sessions must be closed. NULL is fine. */
+void sx_engine_close_model(struct sx_engine_model *model);
+size_t sx_engine_inputs(const struct sx_engine_model *model, const struct sx_port **ret_ports);
+size_t sx_engine_outputs(const struct sx_engine_model *model, const struct sx_port **ret_ports);
+/* Why the model is not opened the best way; "" when it is. */
+const char *sx_engine_model_note(const struct sx_engine_model *model);
+/* All sessions are made and warm: give back memory that only their making needed. */
+void sx_engine_model_settle(struct sx_engine_model *model);
+
+/* --- session -------------------------------------------------------------------------------- */
+
+/* A session that computes on `width` cores: the thread that calls run, bound by its owner to
+ * cpus[0], and width-1 helpers that the session binds to cpus[1..] and that sleep between runs.
+ * With width 1 `cpus` may be NULL and is not used. */
+enum sx_rc sx_session_create(struct sx_engine_model *model, unsigned width, const int *cpus,
+                             struct sx_session **ret_session, struct sx_err *err);
+void sx_session_destroy(struct sx_session *session); /* NULL is fine */
+
+/* Compute.  `inputs`: one tensor for each input port, in order; a zeroed one (dtype NONE) leaves
+ * an optional input out.  `outputs`: one for each output port.  Where outputs[i].data is set (with
+ * dtype and shape), the result is written there and the actual shape must match it; otherwise
+ * outputs[i] becomes a tensor with a buffer of its own.  On failure outputs that were
+ * zeroed stay zeroed.  `ret_ns` (may be NULL): in virtual time, how long the run takes; else 0.
+ * SX_INVALID: the model refuses these inputs; SX_ENGINE: it failed. */
+enum sx_rc sx_session_run(struct sx_session *session, const struct sx_tensor *inputs,
+                          struct sx_tensor *outputs, uint64_t *ret_ns, struct sx_err *err);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exec.h - how tasks are run on units, and when.
+ *
+ * An executor owns the threads (or the virtual time) of a set of units.  A task names the units
+ * that it occupies; it runs on the first one, whose thread is bound to that core, and the
+ * executor keeps the others' workers asleep for as long as the task runs, so that their cores
+ * are lent to the session's own threads.  The caller decides what runs where: it never gives a
+ * unit to two tasks at once.
+ *
+ * Implementations, one contract (exec/contract_test.c):
+ *   starpu   StarPU workers, one per unit, under a scheduling policy of our own; the real thing
+ *   inline   runs each task inside sx_exec_submit; for tools and tests, no threads
+ *   virtual  a discrete-event simulation: runs tasks at once, completes them when their
+ *            `virtual_ns` has passed on a virtual clock
+ *
+ * One timer belongs to the executor: the scheduler's alarm.
+ *
+ * Threads: `run` is called on the unit's thread, `done` after it on the same thread (starpu), in
+ * the submitting call (inline), or in sx_exec_advance (virtual).  No lock is held during either.
+ * `done` may submit and set the alarm.
+ */
+#ifndef SX_EXEC_EXEC_H
+#define SX_EXEC_EXEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/rc.h"
+
+struct sx_exec;
+
+enum sx_exec_kind { SX_EXEC_STARPU, SX_EXEC_INLINE, SX_EXEC_VIRTUAL };
+
+/* What the caller fills before each submit; owned by the caller until then, by the executor
+ * until `done` is called, then by the caller again. */
+struct sx_task {
+    void (*run)(struct sx_task *task);
+    void (*done)(struct sx_task *task);
+    void *user;
+    unsigned first_unit, n_units; /* occupies units [first_unit, first_unit + n_units) */
+    uint64_t virtual_ns;          /* set by `run`: how long it takes in virtual time */
+    const char *name;             /* for traces; static or longer-lived than the task */
+};
+
+struct sx_exec_config {
+    enum sx_exec_kind kind;
+    unsigned n_units;
+    const int *cpus;                     /* per unit: the core; NULL: unbound (inline, virtual) */
+    void (*alarm)(void *user);           /* called when the alarm is due; no lock held */
+    void *alarm_user;
+};
+
+/* Start the workers.  Blocks.  StarPU is one per process: a second starpu executor is
+ * SX_UNSUPPORTED while the first lives. */
+enum sx_rc sx_exec_create(const struct sx_exec_config *config, struct sx_exec **ret_exec,
+                          struct sx_err *err);
+/* Wait for submitted tasks, stop the workers. NULL is fine.  Not from a task or the alarm. */
+void sx_exec_destroy(struct sx_exec *exec);
+struct sx_clock *sx_exec_clock(struct sx_exec *exec);
+
+/* A task with room for what the implementation needs; destroy it only while it is yours. */
+enum sx_rc sx_exec_task_create(struct sx_exec *exec, struct sx_task **ret_task);
+void sx_exec_task_destroy(struct sx_exec *exec, struct sx_task *task);
+/* Never blocks, never fails; any thread. */
+void sx_exec_submit(struct sx_exec *exec, struct sx_task *task);
+/* Call `alarm` once at or after `at`; replaces an earlier setting; SX_NEVER clears it.  Never
+ * blocks; any thread. */
+void sx_exec_set_alarm(struct sx_exec *exec, uint64_t at);
+
+/* virtual only: let time pass until `until`, calling what becomes due, in order; with SX_NEVER
+ * until nothing is pending.  Others: does nothing. */
+void sx_exec_advance(struct sx_exec *exec, uint64_t until);
+/* virtual only: time of the next completion or alarm; SX_NEVER when there is none. */
+uint64_t sx_exec_next_event(struct sx_exec *exec);
+
+#endif
