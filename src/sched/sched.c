@@ -24,20 +24,38 @@
 #define TAIL_SHARE   0.05
 #define TAIL_SLACK   1.08
 
-/* --- rates ---------------------------------------------------------------------------------- */
+/* --- arrivals ------------------------------------------------------------------------------- */
 
-double sx_rate_get(const struct sx_rate *rate, uint64_t now)
+/* The last hundred gaps decide, and one gap's worth of belief that arrivals are random. */
+#define GAPS_KEEP  0.99
+#define GAPS_PRIOR 1.0
+
+double sx_arrivals_rate(const struct sx_arrivals *a, uint64_t now)
 {
-    if (now <= rate->at)
-        return rate->per_second;
-    return rate->per_second * exp(-(double)(now - rate->at) / (SX_RATE_SECONDS * 1e9));
+    if (now <= a->rate_at)
+        return a->rate;
+    return a->rate * exp(-(double)(now - a->rate_at) / (SX_RATE_SECONDS * 1e9));
 }
 
-void sx_rate_add(struct sx_rate *rate, uint64_t now, unsigned samples)
+void sx_arrivals_add(struct sx_arrivals *a, const struct sx_cost *cost, uint64_t now,
+                     unsigned samples)
 {
-    rate->per_second = sx_rate_get(rate, now) + samples / SX_RATE_SECONDS;
-    if (now > rate->at)
-        rate->at = now;
+    double rate = sx_arrivals_rate(a, now) * 1e-9;
+    for (unsigned wi = 0; a->last && wi < cost->n_widths; wi++) {
+        double run = sx_cost_ns(cost, 1, wi);
+        a->close[wi] = a->close[wi] * GAPS_KEEP + ((double)(now - a->last) < run);
+        a->random[wi] = a->random[wi] * GAPS_KEEP - expm1(-rate * run);
+    }
+    a->last = now;
+    a->rate = rate * 1e9 + samples / SX_RATE_SECONDS;
+    a->rate_at = now;
+}
+
+/* The rate of random arrivals that would come as close as these do. */
+static double effective_rate(const struct sx_arrivals *a, uint64_t now, unsigned wi)
+{
+    double ratio = (a->close[wi] + GAPS_PRIOR) / (a->random[wi] + GAPS_PRIOR);
+    return sx_arrivals_rate(a, now) * (ratio < 1 ? ratio : 1);
 }
 
 /* --- how wide a lone request may run ------------------------------------------------------------
@@ -65,27 +83,29 @@ static double tail_latency(double service, double rate, unsigned servers)
 }
 
 /* Share of all units that the other models keep busy at their most efficient. */
-static double others_load(const struct sx_sched *state, unsigned model)
+static double others_load(const struct sx_sched *state, unsigned model, uint64_t now)
 {
     double busy = 0;
     for (unsigned i = 0; i < state->n_models; i++) {
         if (i != model)
-            busy += state->models[i]->rate * state->models[i]->cost->unit_ns * 1e-9;
+            busy += sx_arrivals_rate(&state->models[i]->arrivals, now) *
+                    state->models[i]->cost->unit_ns * 1e-9;
     }
     busy /= state->n_units;
     return busy < 0.95 ? busy : 0.95;
 }
 
-unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model)
+unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint64_t now)
 {
     const struct sx_sched_model *m = state->models[model];
     const struct sx_cost *c = m->cost;
-    double left = 1 - others_load(state, model);
+    double left = 1 - others_load(state, model, now);
     double tail[SX_COST_WIDTHS], best = INFINITY;
     for (unsigned wi = 0; wi < c->n_widths; wi++) {
         double service = sx_cost_ns(c, 1, wi) * 1e-9;
         unsigned servers = state->n_units / c->widths[wi];
-        tail[wi] = tail_latency(service / left, m->rate, servers ? servers : 1);
+        tail[wi] = tail_latency(service / left, effective_rate(&m->arrivals, now, wi),
+                                servers ? servers : 1);
         if (tail[wi] < best)
             best = tail[wi];
     }
@@ -178,7 +198,7 @@ static struct option choose(const struct sx_sched *state, unsigned model, uint64
     const struct sx_sched_model *m = state->models[model];
     const struct sx_cost *c = m->cost;
     unsigned cap = m->queued < m->max_batch ? m->queued : m->max_batch;
-    unsigned widest = m->fixed_width ? 0 : sx_sched_lone_width(state, model);
+    unsigned widest = m->fixed_width ? 0 : sx_sched_lone_width(state, model, now);
     double starts[SX_SCHED_UNITS];
     struct option best = {.score = INFINITY};
     for (unsigned wi = 0; wi < c->n_widths; wi++) {

@@ -9,11 +9,10 @@
  * Words.  unit     the smallest share that is handed out (a core); nothing here knows which kind.
  *         width    how many units one run uses; a run of width w starts at a multiple of w, so
  *                  groups never overlap by half (all units form a group even if no power of 2).
- *         rate     samples per second that arrive for a model, recently.
  *         lone     a request that finds an empty queue and free units.
  *
  * How width follows load.  A lone request is fastest on many units, but whoever arrives during
- * its run pays for it.  From the rate and the measured times we predict, for each width, the
+ * its run pays for it.  From the arrivals and the measured times we predict, for each width, the
  * tail (95th percentile) of the latency if everybody ran at that width, and allow a lone request
  * the widest one whose tail is within a few percent of the best.  When several wait, they
  * are spread so that the last one ends earliest: many narrow runs, in batches where those pay.
@@ -28,6 +27,25 @@
 
 #define SX_SCHED_UNITS 1024
 
+/* How requests arrive for one model: how many, and how close to each other.
+ *
+ * A rate alone cannot tell a single client that sends its next request when it has the last
+ * answer from a crowd that arrives at random: both keep one core group busy all the time, but
+ * only in the crowd does one request make another wait.  So, for each width, we compare how
+ * often two arrivals were closer than a run at that width takes with how often random ones
+ * would have been; the ratio (1: random, 0: never) corrects the rate. */
+#define SX_RATE_SECONDS 8.0
+struct sx_arrivals {
+    double rate;                   /* samples per second; decays with SX_RATE_SECONDS */
+    uint64_t rate_at, last;        /* when `rate` was computed; the last arrival */
+    double close[SX_COST_WIDTHS];  /* decayed count of gaps shorter than a run of that width */
+    double random[SX_COST_WIDTHS]; /* what random arrivals at the same rate would have counted */
+};
+void sx_arrivals_add(struct sx_arrivals *arrivals, const struct sx_cost *cost, uint64_t now,
+                     unsigned samples);
+/* Samples per second, recently. */
+double sx_arrivals_rate(const struct sx_arrivals *arrivals, uint64_t now);
+
 /* What a decision needs to know about one model.  The owner keeps it up to date. */
 struct sx_sched_model {
     const struct sx_cost *cost;
@@ -35,7 +53,7 @@ struct sx_sched_model {
     unsigned target_batch; /* with max_delay_ns: do not wait once this many are queued */
     uint64_t max_delay_ns; /* how long the oldest may wait for company; 0: not at all */
     unsigned fixed_width;  /* 0: free choice */
-    double rate;           /* samples per second, recently */
+    struct sx_arrivals arrivals;
 
     unsigned queued;       /* samples waiting that may share the head's batch */
     unsigned head_samples; /* of the request at the head; it is not divided */
@@ -76,15 +94,6 @@ uint64_t sx_sched_predict_finish(const struct sx_sched *state, unsigned model, u
                                  uint64_t now, uint64_t *ret_wait_ns);
 
 /* The widest width (an index into cost->widths) that a lone request may use; see above. */
-unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model);
-
-/* A recent rate: a count that decays with time constant SX_RATE_SECONDS. */
-#define SX_RATE_SECONDS 8.0
-struct sx_rate {
-    double per_second;
-    uint64_t at;
-};
-void sx_rate_add(struct sx_rate *rate, uint64_t now, unsigned samples);
-double sx_rate_get(const struct sx_rate *rate, uint64_t now);
+unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint64_t now);
 
 #endif

@@ -63,7 +63,7 @@ static void answers_keep_their_promises(void **unused)
                 .max_batch = max_batch,
                 .target_batch = max_batch,
                 .max_delay_ns = sx_rng_below(&rng, 3) ? 0 : 5 * SX_MS,
-                .rate = 40 * sx_rng_double(&rng),
+                .arrivals = {.rate = 40 * sx_rng_double(&rng), .rate_at = now},
                 .queued = queued && queued < head ? head : queued,
                 .head_samples = head,
                 .head_arrival = now - sx_rng_below(&rng, 10 * SX_MS),
@@ -166,15 +166,15 @@ static void lone_width_shrinks_with_the_rate(void **unused)
     struct sx_sched state = {8, free_at, busy, models, 1};
     unsigned last = cost.n_widths;
     for (double rate = 0.1; rate < 120; rate *= 1.2) {
-        m.rate = rate;
-        unsigned wi = sx_sched_lone_width(&state, 0);
+        m.arrivals.rate = rate;
+        unsigned wi = sx_sched_lone_width(&state, 0, 0);
         assert_true(wi <= last);
         last = wi;
     }
-    m.rate = 0.1;
-    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0)], 8);
-    m.rate = 120;
-    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0)], 1);
+    m.arrivals.rate = 0.1;
+    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, 0)], 8);
+    m.arrivals.rate = 120;
+    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, 0)], 1);
 }
 
 static void no_width_is_wasted_on_a_model_that_gains_nothing(void **unused)
@@ -184,10 +184,10 @@ static void no_width_is_wasted_on_a_model_that_gains_nothing(void **unused)
     fill_cost(&cost, 8, 1, 1, 0, 1.0); /* all serial */
     uint64_t free_at[8] = {0};
     bool busy[8] = {false};
-    struct sx_sched_model m = {.cost = &cost, .max_batch = 1, .rate = 0.01};
+    struct sx_sched_model m = {.cost = &cost, .max_batch = 1, .arrivals = {.rate = 0.01}};
     struct sx_sched_model *models[] = {&m};
     struct sx_sched state = {8, free_at, busy, models, 1};
-    assert_int_equal(sx_sched_lone_width(&state, 0), 0);
+    assert_int_equal(sx_sched_lone_width(&state, 0, 0), 0);
 }
 
 static void prediction_grows_with_the_queue(void **unused)
@@ -211,14 +211,47 @@ static void prediction_grows_with_the_queue(void **unused)
 static void rate_is_recent_arrivals_per_second(void **unused)
 {
     (void)unused;
-    struct sx_rate rate = {0};
+    struct sx_arrivals arrivals = {0};
+    struct sx_cost cost;
     struct sx_rng rng;
+    fill_cost(&cost, 2, 1, 5, 0, 0);
     sx_rng_init(&rng, 3);
     uint64_t now = 5 * SX_S;
     for (int i = 0; i < 20000; i++)
-        sx_rate_add(&rate, now += (uint64_t)sx_rng_exponential(&rng, 1e7), 1);
-    assert_true(fabs(sx_rate_get(&rate, now) - 100) < 15);
-    assert_true(sx_rate_get(&rate, now + 20 * SX_S) < 1);
+        sx_arrivals_add(&arrivals, &cost, now += (uint64_t)sx_rng_exponential(&rng, 1e7), 1);
+    assert_true(fabs(sx_arrivals_rate(&arrivals, now) - 100) < 15);
+    assert_true(sx_arrivals_rate(&arrivals, now + 40 * SX_S) < 1);
+}
+
+/* One client that waits for each answer keeps the machine as busy as a crowd would, but nobody
+ * waits for anybody: it keeps all units. */
+static void one_client_at_a_time_keeps_all_units(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    sx_cost_init(&cost, 2, 1, NULL, 0);
+    sx_cost_record(&cost, 1, 1, 65 * SX_MS);
+    sx_cost_record(&cost, 1, 2, 44 * SX_MS);
+    uint64_t free_at[2] = {0}, now = SX_S;
+    bool busy[2] = {false};
+    struct sx_sched_model m = {.cost = &cost, .max_batch = 1};
+    struct sx_sched_model *models[] = {&m};
+    struct sx_sched state = {2, free_at, busy, models, 1};
+    unsigned narrow = 0;
+    for (int i = 0; i < 1000; i++) {
+        sx_arrivals_add(&m.arrivals, &cost, now, 1);
+        unsigned wi = sx_sched_lone_width(&state, 0, now);
+        narrow += cost.widths[wi] == 1;
+        now += (uint64_t)sx_cost_ns(&cost, 1, wi) + 20 * SX_US;
+    }
+    assert_int_equal(narrow, 0);
+    /* A second client changes that. */
+    for (int i = 0; i < 200; i++) {
+        sx_arrivals_add(&m.arrivals, &cost, now, 1);
+        sx_arrivals_add(&m.arrivals, &cost, now + SX_MS, 1);
+        now += 66 * SX_MS;
+    }
+    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, now)], 1);
 }
 
 /* --- a queue in virtual time: the scheduler against every fixed width
@@ -245,13 +278,13 @@ static double simulate(struct sim *s, double rate, unsigned fixed_width, double 
     enum { N = 20000, SKIP = 1000 };
     uint64_t *arrival = calloc(N, sizeof *arrival), *latency = calloc(N, sizeof *latency);
     struct sx_rng rng;
-    struct sx_rate recent = {0};
     sx_rng_init(&rng, 42);
     double t = 0;
     for (int i = 0; i < N; i++)
         arrival[i] = (uint64_t)((t += sx_rng_exponential(&rng, 1 / rate)) * 1e9);
     memset(s->busy, 0, sizeof s->busy);
     memset(s->free_at, 0, sizeof s->free_at);
+    memset(&s->model.arrivals, 0, sizeof s->model.arrivals);
     s->model.fixed_width = fixed_width;
     struct sx_sched_model *models[] = {&s->model};
     struct sx_sched state = {s->units, s->free_at, s->busy, models, 1};
@@ -267,10 +300,9 @@ static double simulate(struct sim *s, double rate, unsigned fixed_width, double 
         for (unsigned u = 0; u < s->units; u++)
             s->busy[u] = s->busy[u] && s->free_at[u] > now;
         while (in < N && arrival[in] <= now)
-            sx_rate_add(&recent, arrival[in++], 1);
+            sx_arrivals_add(&s->model.arrivals, &s->cost, arrival[in++], 1);
         for (;;) {
             s->model.queued = (unsigned)(in - head);
-            s->model.rate = sx_rate_get(&recent, now);
             s->model.head_samples = 1;
             s->model.head_arrival = head < N ? arrival[head] : 0;
             s->model.head_deadline = SX_NEVER - 1;
@@ -354,6 +386,7 @@ int main(void)
         cmocka_unit_test(no_width_is_wasted_on_a_model_that_gains_nothing),
         cmocka_unit_test(prediction_grows_with_the_queue),
         cmocka_unit_test(rate_is_recent_arrivals_per_second),
+        cmocka_unit_test(one_client_at_a_time_keeps_all_units),
         cmocka_unit_test(width_follows_load),
         cmocka_unit_test(batches_fill_a_bigger_machine),
     };

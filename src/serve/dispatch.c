@@ -84,11 +84,10 @@ static void expire(struct sx_server *s, struct sx_request *r, uint64_t now, stru
 }
 
 /* Bring what the scheduler sees of a model up to date with its queue. */
-static void refresh(struct sx_model *m, uint64_t now)
+static void refresh(struct sx_model *m)
 {
     struct sx_sched_model *v = &m->sched;
     struct sx_request *head = queue_head(m);
-    v->rate = sx_rate_get(&m->rate, now);
     v->queued = head ? m->queued_samples : 0;
     if (!head)
         return;
@@ -212,7 +211,7 @@ void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
     for (;;) {
         for (unsigned i = 0; i < s->n_models; i++) {
             expire_heads(s, s->models[i], now, o);
-            refresh(s->models[i], now);
+            refresh(s->models[i]);
         }
         sx_sched_decide(&state, now, &a);
         if (a.kind == SX_SCHED_WAIT || !start_batch(s, &a, now, o))
@@ -407,7 +406,7 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
     uint64_t now = sx_clock_now(s->clock);
     r->arrival_ns = now;
     r->deadline_ns = sx_time_add(now, timeout);
-    sx_rate_add(&m->rate, now, r->samples);
+    sx_arrivals_add(&m->sched.arrivals, &m->cost, now, r->samples);
     rc = admit(s, m, r, now, err);
     if (rc) {
         m->stats->rejected++;

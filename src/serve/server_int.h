@@ -51,7 +51,6 @@ struct sx_model {
 
     struct sx_cost cost;         /* [lock] */
     struct sx_sched_model sched; /* [lock] */
-    struct sx_rate rate;         /* [lock] */
     struct sx_list queue;        /* [lock] of sx_request.link, by priority, then deadline */
     unsigned queued_requests, queued_samples; /* [lock] */
     unsigned running_jobs, running_requests;  /* [lock] */

@@ -211,7 +211,8 @@ static void a_full_queue_refuses(void **unused)
 {
     (void)unused;
     struct fixture f;
-    set_up(&f, 1, SPEC, "max_batch_size: 1 parameters { key: \"max_queue_size\" value { string_value: \"3\" } }",
+    set_up(&f, 1, SPEC,
+           "max_batch_size: 1 parameters { key: \"max_queue_size\" value { string_value: \"3\" } }",
            (struct sx_server_config){0});
     struct slot s[10];
     struct sx_err err;
@@ -411,7 +412,9 @@ static void exactly_once_whatever_happens(void **unused)
         struct sx_rng rng;
         sx_rng_init(&rng, seed);
         set_up(&f, 1 + (unsigned)sx_rng_below(&rng, 4), SPEC "fail value=13\n",
-               seed % 2 ? BATCH8 : "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 3000 }",
+               seed % 2
+                   ? BATCH8
+                   : "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 3000 }",
                (struct sx_server_config){.default_max_queue = 20});
         enum { N = 400 };
         struct slot *s = calloc(N, sizeof *s);
