@@ -27,6 +27,7 @@ void sx_hist_merge(struct sx_hist *into, const struct sx_hist *from);
 /* The value at or below which a share `q` (0..1) of the samples lies (nearest rank); 0 when
  * empty; exact for the smallest and the largest sample. */
 uint64_t sx_hist_quantile(const struct sx_hist *h, double q);
+/* In nanoseconds; 0 when empty.  The deviation is the sample's (n - 1). */
 double sx_hist_mean(const struct sx_hist *h);
 double sx_hist_stddev(const struct sx_hist *h);
 /* How many samples are <= ns, up to the bucket width; for cumulative exports. */
