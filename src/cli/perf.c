@@ -509,7 +509,7 @@ int sx_cmd_perf(int argc, char **argv)
         {"quiet", 'q', NULL, SX_OPT_FLAG, &p.quiet, "no progress line"},
         {"async", 'a', NULL, SX_OPT_FLAG, &(bool){false}, NULL},
         {"measurement-mode", 0, "MODE", SX_OPT_IGNORED, &p.ignored, NULL},
-        {NULL},
+        {.kind = SX_OPT_FLAG},
     };
     const struct sx_usage usage = {
         .name = NAME,
