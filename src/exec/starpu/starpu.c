@@ -239,6 +239,13 @@ static enum sx_rc start_starpu(const struct sx_exec_config *config, struct sx_er
     setenv("STARPU_WORKERS_NOBIND", "1", 1);  /* policy.c binds */
     setenv("STARPU_WORKERS_GETBIND", "0", 1); /* nor does it count what we may use */
     unsetenv("STARPU_NTHREADS_PER_CORE");
+#ifndef STARPU_USE_CUDA
+    /* hwloc's plug-ins look for displays, OpenCL and Level Zero: 10 ms, X11's libraries and
+     * a leak.  StarPU needs none of them here, so it finds none: the directory is empty. */
+    const char *plugins = getenv("HWLOC_PLUGINS_PATH");
+    char *plugins_before = plugins ? strdup(plugins) : NULL;
+    setenv("HWLOC_PLUGINS_PATH", home, 1);
+#endif
 
     conf.precedence_over_environment_variables = 1;
     conf.ncpus = (int)config->n_units;
@@ -256,6 +263,13 @@ static enum sx_rc start_starpu(const struct sx_exec_config *config, struct sx_er
     int failed = starpu_init(&conf);
     capture_end(&capture, text, sizeof text);
     sx_dir_remove(home, NULL);
+#ifndef STARPU_USE_CUDA
+    if (plugins_before)
+        setenv("HWLOC_PLUGINS_PATH", plugins_before, 1);
+    else
+        unsetenv("HWLOC_PLUGINS_PATH");
+    free(plugins_before);
+#endif
     if (failed)
         return sx_fail(err, SX_UNSUPPORTED, "StarPU did not start: %s%s%s", strerror(-failed),
                        text[0] ? ": " : "", text);
