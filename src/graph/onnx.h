@@ -22,10 +22,21 @@
 
 struct sx_onnx; /* opaque: one opened file */
 
-/* A tensor that goes into or comes out of the graph, as the file declares it. */
+/* What a value is.  Outputs often have no declared type: an engine infers it. */
+enum sx_onnx_kind {
+    SX_ONNX_UNTYPED,
+    SX_ONNX_TENSOR,
+    SX_ONNX_SPARSE,
+    SX_ONNX_SEQUENCE,
+    SX_ONNX_MAP,
+    SX_ONNX_OPTIONAL,
+};
+
+/* Something that goes into or comes out of the graph, as the file declares it. */
 struct sx_onnx_value {
     const char *name;
-    enum sx_dtype dtype;       /* NONE: sequence, map, optional or a type without a protocol name */
+    enum sx_onnx_kind kind;
+    enum sx_dtype dtype;       /* NONE: not a tensor, or of a type without a protocol name */
     int onnx_type;             /* TensorProto.DataType; 0 when it is not a tensor */
     bool has_shape;            /* false: the file does not even say the rank */
     int rank;
@@ -75,9 +86,20 @@ uint64_t sx_onnx_parameters(const struct sx_onnx *model);
  * engine must treat such a weight as overridable and cannot fold or save it. */
 size_t sx_onnx_overridable(const struct sx_onnx *model);
 
-/* Write the model without initializers among its inputs.  External data keeps its location
- * (relative to `path`'s directory if that is the same, else made absolute). */
+/* Is any constant, in the main graph or deeper, kept in a file beside the model? */
+bool sx_onnx_has_external(const struct sx_onnx *model);
+/* The file that was read, and the directory that external locations are relative to. */
+const char *sx_onnx_path(const struct sx_onnx *model);
+const char *sx_onnx_dir(const struct sx_onnx *model);
+/* "a sequence", for messages. */
+const char *sx_onnx_kind_text(enum sx_onnx_kind kind);
+
+/* Write the model without initializers among its inputs.  SX_UNSUPPORTED if it has external data,
+ * whose locations would be wrong anywhere else.  A failed write leaves no file. */
 enum sx_rc sx_onnx_write_stripped(const struct sx_onnx *model, const char *path,
+                                  struct sx_err *err);
+/* The same as bytes in memory; the caller frees *ret_data. */
+enum sx_rc sx_onnx_stripped_bytes(const struct sx_onnx *model, char **ret_data, size_t *ret_size,
                                   struct sx_err *err);
 
 #endif

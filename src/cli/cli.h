@@ -1,0 +1,34 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cli.h - the subcommands, and what several of them need.
+ *
+ * A subcommand is a function like main: argv[0] is its own name.  It returns the exit code
+ * (enum sx_exit) and prints its data on stdout, everything else on stderr.
+ */
+#ifndef SX_CLI_CLI_H
+#define SX_CLI_CLI_H
+
+#include "base/rc.h"
+#include "cli/options.h"
+#include "engine/engine.h"
+#include "machine/machine.h"
+
+int sx_cmd_serve(int argc, char **argv);
+int sx_cmd_infer(int argc, char **argv);
+int sx_cmd_inspect(int argc, char **argv);
+int sx_cmd_perf(int argc, char **argv);
+
+/* "staronnx serve: message (hint)" on stderr, one line. */
+void sx_complain(const char *name, const struct sx_err *err);
+/* The exit code that tells a script what kind of failure it was. */
+int sx_exit_of(enum sx_rc rc);
+
+/* The machine as `devices` narrows it (NULL: all), and the engine, with models prepared in the
+ * user's cache directory. */
+enum sx_rc sx_open_machine(const char *devices, struct sx_machine **ret_machine,
+                           struct sx_err *err);
+enum sx_rc sx_open_engine(const char *library, const struct sx_machine *machine,
+                          struct sx_engine **ret_engine, struct sx_err *err);
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
+#include <stdio.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+
+void sx_complain(const char *name, const struct sx_err *err)
+{
+    if (err->hint[0])
+        fprintf(stderr, "%s: %s (%s)\n", name, err->message, err->hint);
+    else
+        fprintf(stderr, "%s: %s\n", name, err->message);
+}
+
+int sx_exit_of(enum sx_rc rc)
+{
+    switch (rc) {
+    case SX_OK:
+        return SX_EXIT_OK;
+    case SX_INVALID:
+    case SX_NOT_FOUND:
+    case SX_TOO_LARGE:
+    case SX_UNSUPPORTED:
+        return SX_EXIT_INPUT;
+    case SX_UNAVAILABLE:
+        return SX_EXIT_UNAVAILABLE;
+    default:
+        return SX_EXIT_FAILED;
+    }
+}
+
+enum sx_rc sx_open_machine(const char *devices, struct sx_machine **ret_machine, struct sx_err *err)
+{
+    struct sx_machine *machine;
+    enum sx_rc rc = sx_machine_detect(&machine, err);
+
+    if (rc != SX_OK)
+        return rc;
+    if (devices)
+        rc = sx_machine_select(machine, devices, err);
+    if (rc != SX_OK) {
+        sx_machine_destroy(machine);
+        return rc;
+    }
+    *ret_machine = machine;
+    return SX_OK;
+}
+
+enum sx_rc sx_open_engine(const char *library, const struct sx_machine *machine,
+                          struct sx_engine **ret_engine, struct sx_err *err)
+{
+    char cache[PATH_MAX];
+    struct sx_engine_config config = {
+        .name = "ort",
+        .library = library,
+        .cache_dir = sx_cache_dir(cache, sizeof cache) == SX_OK ? cache : NULL,
+        .machine_id = machine->id,
+    };
+
+    return sx_engine_create(&config, ret_engine, err);
+}

@@ -1,0 +1,195 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "perf/arrival.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+
+#define TRACE_MAX_BYTES    ((size_t)256 << 20)
+#define TRACE_MAX_REQUESTS ((size_t)50000000)
+
+static void init(struct sx_arrival *a, enum sx_arrival_kind kind, double rate, uint64_t seed)
+{
+    memset(a, 0, sizeof(*a));
+    a->kind = kind;
+    a->rate = rate;
+    a->shape = 1;
+    sx_rng_init(&a->rng, seed);
+}
+
+void sx_arrival_constant(struct sx_arrival *a, double rate)
+{
+    assert(rate > 0);
+    init(a, SX_ARRIVAL_CONSTANT, rate, 0);
+}
+
+void sx_arrival_poisson(struct sx_arrival *a, double rate, uint64_t seed)
+{
+    assert(rate > 0);
+    init(a, SX_ARRIVAL_POISSON, rate, seed);
+}
+
+void sx_arrival_gamma(struct sx_arrival *a, double rate, double shape, uint64_t seed)
+{
+    assert(rate > 0 && shape > 0);
+    init(a, SX_ARRIVAL_GAMMA, rate, seed);
+    a->shape = shape;
+}
+
+/* --- traces ------------------------------------------------------------------------------------- */
+
+struct trace {
+    struct sx_arrival *a;
+    size_t cap;
+    double end; /* ns covered so far */
+};
+
+static enum sx_rc push(struct trace *t, double at, struct sx_err *err)
+{
+    struct sx_arrival *a = t->a;
+    if (a->n_times == TRACE_MAX_REQUESTS)
+        return sx_fail(err, SX_TOO_LARGE, "more than %zu requests", TRACE_MAX_REQUESTS);
+    if (a->n_times == t->cap) {
+        size_t cap = t->cap ? 2 * t->cap : 1024;
+        uint64_t *grown = realloc(a->times, cap * sizeof(*grown));
+        if (!grown)
+            return sx_fail(err, SX_NO_MEMORY, "out of memory");
+        a->times = grown;
+        t->cap = cap;
+    }
+    a->times[a->n_times++] = (uint64_t)llround(at);
+    return SX_OK;
+}
+
+static int by_time(const void *x, const void *y)
+{
+    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+    return a < b ? -1 : a > b;
+}
+
+/* `n` requests at uniform times in the next period: a Poisson process, given its count. */
+static enum sx_rc push_count(struct trace *t, double n, double unit, struct sx_err *err)
+{
+    if (n != floor(n))
+        return sx_fail(err, SX_INVALID, "%g is not a number of requests", n);
+    size_t first = t->a->n_times;
+    for (double i = 0; i < n; i++) {
+        enum sx_rc rc = push(t, t->end + floor(sx_rng_double(&t->a->rng) * unit), err);
+        if (rc)
+            return rc;
+    }
+    if (n > 0)
+        qsort(t->a->times + first, t->a->n_times - first, sizeof(uint64_t), by_time);
+    t->end += unit;
+    return SX_OK;
+}
+
+static enum sx_rc push_line(struct trace *t, double value, enum sx_trace_format format,
+                            uint64_t unit, struct sx_err *err)
+{
+    double ns = value * (double)unit;
+    if (!isfinite(value) || value < 0 || ns > 9e18)
+        return sx_fail(err, SX_INVALID, "%g is out of range", value);
+    switch (format) {
+    case SX_TRACE_TIMES:
+        if (ns < t->end)
+            return sx_fail(err, SX_INVALID, "time %g is before the one above it", value);
+        t->end = ns;
+        return push(t, ns, err);
+    case SX_TRACE_GAPS:
+        t->end += ns;
+        return push(t, t->end, err);
+    case SX_TRACE_COUNTS:
+        return push_count(t, value, (double)unit, err);
+    }
+    return sx_fail(err, SX_INTERNAL, "unknown trace format %d", (int)format);
+}
+
+enum sx_rc sx_arrival_parse(struct sx_arrival *a, const char *name, const char *text,
+                            enum sx_trace_format format, uint64_t unit, bool loop, uint64_t seed,
+                            struct sx_err *err)
+{
+    init(a, SX_ARRIVAL_TIMES, 0, seed);
+    struct trace t = {.a = a};
+    struct sx_err why = {0};
+    enum sx_rc rc = SX_OK;
+    int line = 0;
+    while (*text && !rc) {
+        size_t len = strcspn(text, "\n");
+        line++;
+        const char *p = text + strspn(text, " \t\r");
+        if (p < text + len && *p != '#') {
+            char *end;
+            double value = strtod(p, &end);
+            char next = end[strspn(end, " \t\r")];
+            if (end == p || end > text + len || !strchr("\n#,", next)) // strchr finds the NUL, too
+                rc = sx_fail(&why, SX_INVALID, "'%.*s' is not a number", (int)strcspn(p, "\r\n,#"),
+                             p);
+            else
+                rc = push_line(&t, value, format, unit, &why);
+        }
+        text += len + (text[len] != 0);
+    }
+    if (rc) {
+        sx_arrival_fini(a);
+        return sx_fail(err, rc, "%s:%d: %s", name, line, why.message);
+    }
+    if (a->n_times == 0) {
+        sx_arrival_fini(a);
+        return sx_fail(err, SX_INVALID, "%s: no request in it", name);
+    }
+    if (loop)
+        a->period = (uint64_t)t.end > 0 ? (uint64_t)t.end : 1;
+    if (t.end > 0)
+        a->rate = (double)a->n_times / t.end * 1e9;
+    return SX_OK;
+}
+
+enum sx_rc sx_arrival_file(struct sx_arrival *a, const char *path, enum sx_trace_format format,
+                           uint64_t unit, bool loop, uint64_t seed, struct sx_err *err)
+{
+    char *text;
+    size_t size;
+    enum sx_rc rc = sx_file_read(path, TRACE_MAX_BYTES, &text, &size, err);
+    if (rc)
+        return rc;
+    rc = sx_arrival_parse(a, path, text, format, unit, loop, seed, err);
+    free(text);
+    return rc;
+}
+
+/* --- drawing ------------------------------------------------------------------------------------ */
+
+uint64_t sx_arrival_next(struct sx_arrival *a)
+{
+    uint64_t n = a->count++;
+    switch (a->kind) {
+    case SX_ARRIVAL_CONSTANT:
+        a->at = (double)n * 1e9 / a->rate; // from the count: gaps don't add up their rounding
+        break;
+    case SX_ARRIVAL_POISSON:
+        a->at += sx_rng_exponential(&a->rng, 1e9 / a->rate);
+        break;
+    case SX_ARRIVAL_GAMMA:
+        a->at += sx_rng_gamma(&a->rng, a->shape, 1e9 / a->rate);
+        break;
+    case SX_ARRIVAL_TIMES: {
+        uint64_t round = n / a->n_times;
+        if (round > 0 && a->period == 0)
+            return SX_NEVER;
+        return round * a->period + a->times[n % a->n_times];
+    }
+    }
+    return (uint64_t)a->at;
+}
+
+void sx_arrival_fini(struct sx_arrival *a)
+{
+    free(a->times);
+    memset(a, 0, sizeof(*a));
+}
