@@ -46,7 +46,7 @@ static enum sx_rc route_model(const char *path, struct target *t, bool *ret_post
     if (!segment(&path, &t->model, &t->model_len) || t->model_len == 0)
         return SX_NOT_FOUND;
     if (is(t->model, t->model_len, "stats") && *path == '\0') {
-        t->route = ROUTE_ALL_STATS;
+        *t = (struct target){.route = ROUTE_ALL_STATS};
         return SX_OK;
     }
     bool more = segment(&path, &s, &len);
