@@ -255,11 +255,24 @@ static enum sx_rc load(hwloc_topology_t topology, struct sx_err *err)
     return sx_fail(err, SX_INVALID, "hwloc cannot read the topology: %s", strerror(e));
 }
 
+/* hwloc_topology_init without hwloc's plug-ins, which look for displays and accelerators: they take
+ * longer than all the rest, and leak.  A user who names a directory of plug-ins gets them. */
+static int init_topology(hwloc_topology_t *ret_topology)
+{
+    bool named = getenv("HWLOC_PLUGINS_PATH") != NULL;
+    if (!named)
+        setenv("HWLOC_PLUGINS_PATH", "/nonexistent", 1);
+    int rc = hwloc_topology_init(ret_topology);
+    if (!named)
+        unsetenv("HWLOC_PLUGINS_PATH");
+    return rc;
+}
+
 enum sx_rc sx_machine_from_xml(const char *xml, struct sx_machine **ret_machine,
                                struct sx_err *err)
 {
     hwloc_topology_t topology;
-    if (hwloc_topology_init(&topology))
+    if (init_topology(&topology))
         return sx_fail(err, SX_NO_MEMORY, "no memory for hwloc");
     if (hwloc_topology_set_xmlbuffer(topology, xml, (int)strlen(xml) + 1)) {
         hwloc_topology_destroy(topology);
@@ -273,7 +286,7 @@ enum sx_rc sx_machine_from_synthetic(const char *text, struct sx_machine **ret_m
                                      struct sx_err *err)
 {
     hwloc_topology_t topology;
-    if (hwloc_topology_init(&topology))
+    if (init_topology(&topology))
         return sx_fail(err, SX_NO_MEMORY, "no memory for hwloc");
     if (hwloc_topology_set_synthetic(topology, text)) {
         hwloc_topology_destroy(topology);
@@ -286,7 +299,7 @@ enum sx_rc sx_machine_from_synthetic(const char *text, struct sx_machine **ret_m
 enum sx_rc sx_machine_detect(struct sx_machine **ret_machine, struct sx_err *err)
 {
     hwloc_topology_t topology;
-    if (hwloc_topology_init(&topology))
+    if (init_topology(&topology))
         return sx_fail(err, SX_NO_MEMORY, "no memory for hwloc");
     enum sx_rc rc = load(topology, err);
     if (rc)
