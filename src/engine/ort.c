@@ -40,7 +40,7 @@ struct ort_engine {
 struct ort_model {
     struct sx_engine_model base;
     const struct ort_lib *lib;
-    char *path; /* what sessions are made from */
+    char *path;  /* what sessions are made from */
     char *bytes; /* unless NULL: instead of the file, stripped of overridable initializers */
     size_t n_bytes;
     bool prepared;
@@ -88,7 +88,8 @@ static enum sx_rc ort_create(const struct sx_engine_config *config, struct sx_en
     return SX_OK;
 }
 
-/* --- sessions ----------------------------------------------------------------------------------- */
+/* --- sessions -----------------------------------------------------------------------------------
+ */
 
 static void session_destroy(struct sx_session *session)
 {
@@ -160,8 +161,7 @@ static enum sx_rc make_session(struct ort_model *m, unsigned width, const int *c
                        err);
     else if (!rc && m->bytes)
         rc = ort_check(m->lib,
-                       api->CreateSessionFromArray(env, m->bytes, m->n_bytes, o, &s->session),
-                       err);
+                       api->CreateSessionFromArray(env, m->bytes, m->n_bytes, o, &s->session), err);
     else if (!rc)
         rc = ort_check(m->lib, api->CreateSession(env, m->path, o, &s->session), err);
     if (o)
@@ -191,7 +191,8 @@ static enum sx_rc session_create(struct sx_engine_model *model, unsigned width, 
     return rc;
 }
 
-/* --- models ------------------------------------------------------------------------------------- */
+/* --- models -------------------------------------------------------------------------------------
+ */
 
 static void free_ports(struct sx_port *ports, const char **names, size_t n)
 {
@@ -227,7 +228,8 @@ static void reset_model(struct ort_model *m)
 }
 
 typedef OrtStatus *(ORT_API_CALL *port_type_fn)(const OrtSession *, size_t, OrtTypeInfo **);
-typedef OrtStatus *(ORT_API_CALL *port_name_fn)(const OrtSession *, size_t, OrtAllocator *, char **);
+typedef OrtStatus *(ORT_API_CALL *port_name_fn)(const OrtSession *, size_t, OrtAllocator *,
+                                                char **);
 
 static enum sx_rc describe_port(const struct ort_model *m, const char *what, const char *name,
                                 const OrtTypeInfo *type, struct sx_port *port, struct sx_err *err)
@@ -236,8 +238,9 @@ static enum sx_rc describe_port(const struct ort_model *m, const char *what, con
     const OrtTensorTypeAndShapeInfo *info = NULL;
     enum ONNXType kind = ONNX_TYPE_UNKNOWN;
     ONNXTensorElementDataType elem = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-    static const char *const kinds[] = {"of an unknown kind", "a tensor", "a sequence", "a map",
-                                        "an opaque value", "a sparse tensor", "optional"};
+    static const char *const kinds[] = {
+        "of an unknown kind", "a tensor",        "a sequence", "a map",
+        "an opaque value",    "a sparse tensor", "optional"};
     size_t rank = 0;
 
     enum sx_rc rc = ort_check(m->lib, api->GetOnnxTypeFromTypeInfo(type, &kind), err);
@@ -285,11 +288,13 @@ static enum sx_rc describe_ports(struct ort_model *m, const struct sx_onnx *sour
     port_name_fn get_name = outputs ? api->SessionGetOutputName : api->SessionGetInputName;
     port_type_fn get_type = outputs ? api->SessionGetOutputTypeInfo : api->SessionGetInputTypeInfo;
     const struct sx_onnx_value *values;
-    size_t n = 0, n_values =
-                      outputs ? sx_onnx_outputs(source, &values) : sx_onnx_inputs(source, &values);
+    size_t n = 0,
+           n_values = outputs ? sx_onnx_outputs(source, &values) : sx_onnx_inputs(source, &values);
 
-    enum sx_rc rc = ort_check(m->lib, outputs ? api->SessionGetOutputCount(session, &n)
-                                              : api->SessionGetInputCount(session, &n), err);
+    enum sx_rc rc = ort_check(m->lib,
+                              outputs ? api->SessionGetOutputCount(session, &n)
+                                      : api->SessionGetInputCount(session, &n),
+                              err);
     if (rc)
         return rc;
     struct sx_port *ports = calloc(n + 1, sizeof(*ports));
@@ -333,8 +338,8 @@ static enum sx_rc check_declared(const struct sx_onnx *source, struct sx_err *er
             if (v[i].kind == SX_ONNX_UNTYPED || v[i].dtype)
                 continue;
             if (v[i].kind != SX_ONNX_TENSOR)
-                return sx_fail(err, SX_UNSUPPORTED, "%s '%s' is %s; only tensors are served",
-                               what, v[i].name, sx_onnx_kind_text(v[i].kind));
+                return sx_fail(err, SX_UNSUPPORTED, "%s '%s' is %s; only tensors are served", what,
+                               v[i].name, sx_onnx_kind_text(v[i].kind));
             return sx_fail(err, SX_UNSUPPORTED,
                            "%s '%s' has an element type that the protocol does not have (ONNX "
                            "type %d)",
@@ -349,8 +354,7 @@ static enum sx_rc open_prepared(struct ort_model *m, const struct sx_onnx *sourc
 {
     const struct ort_engine *e = (const struct ort_engine *)m->base.engine;
     struct sx_onnx *prepared = NULL;
-    enum sx_rc rc =
-        ort_prepare(m->lib, source, e->cache_dir, e->machine_id, &prepared, err);
+    enum sx_rc rc = ort_prepare(m->lib, source, e->cache_dir, e->machine_id, &prepared, err);
     if (rc)
         return rc;
     m->prepared = true;
@@ -365,8 +369,7 @@ static enum sx_rc open_prepared(struct ort_model *m, const struct sx_onnx *sourc
     return rc;
 }
 
-static enum sx_rc open_plain(struct ort_model *m, const struct sx_onnx *source,
-                             struct sx_err *err)
+static enum sx_rc open_plain(struct ort_model *m, const struct sx_onnx *source, struct sx_err *err)
 {
     m->path = strdup(sx_onnx_path(source));
     if (!m->path)
@@ -435,7 +438,8 @@ static void settle(struct sx_engine_model *model)
     malloc_trim(0); /* what parsing and optimising used */
 }
 
-/* --- run ------------------------------------------------------------------------------------------ */
+/* --- run
+ * ------------------------------------------------------------------------------------------ */
 
 static enum sx_rc run(struct sx_session *session, const struct sx_tensor *inputs,
                       struct sx_tensor *outputs, uint64_t *ret_ns, struct sx_err *err)
@@ -464,9 +468,8 @@ static enum sx_rc run(struct sx_session *session, const struct sx_tensor *inputs
             rc = ort_value_in(lib, &outputs[i], &results[i], err);
     if (rc)
         goto out;
-    OrtStatus *status = api->Run(s->session, NULL, m->input_names,
-                                 (const OrtValue *const *)values, n_in, m->output_names, n_out,
-                                 results);
+    OrtStatus *status = api->Run(s->session, NULL, m->input_names, (const OrtValue *const *)values,
+                                 n_in, m->output_names, n_out, results);
     if (status) {
         rc = ort_check(lib, status, err);
         goto out;

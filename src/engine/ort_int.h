@@ -14,7 +14,8 @@
 #include "engine/engine_int.h"
 #include "graph/onnx.h"
 
-/* --- ort_api.c: the library, loaded once per path and process ------------------------------------ */
+/* --- ort_api.c: the library, loaded once per path and process ------------------------------------
+ */
 
 struct ort_lib {
     const OrtApi *api;
@@ -34,18 +35,19 @@ void ort_lib_put(struct ort_lib *lib);
 /* Turn a status into an error and release it; NULL is SX_OK. */
 enum sx_rc ort_check(const struct ort_lib *lib, OrtStatus *status, struct sx_err *err);
 
-/* --- ort_value.c: tensors as ONNX Runtime sees them ----------------------------------------------- */
+/* --- ort_value.c: tensors as ONNX Runtime sees them
+ * ----------------------------------------------- */
 
 /* A value over the tensor's memory (fixed-size types), or a copy of its strings. */
 enum sx_rc ort_value_in(const struct ort_lib *lib, const struct sx_tensor *t, OrtValue **ret_value,
                         struct sx_err *err);
 /* The zeroed `t` takes the value over, without a copy for fixed-size types; success consumes the
  * value.  `inputs`: memory that the result must not point into (it is the caller's). */
-enum sx_rc ort_value_out(const struct ort_lib *lib, OrtValue *value,
-                         const struct sx_tensor *inputs, size_t n_inputs, struct sx_tensor *t,
-                         struct sx_err *err);
+enum sx_rc ort_value_out(const struct ort_lib *lib, OrtValue *value, const struct sx_tensor *inputs,
+                         size_t n_inputs, struct sx_tensor *t, struct sx_err *err);
 
-/* --- ort_prepare.c: a model optimised once, with its weights in a file of their own --------------- */
+/* --- ort_prepare.c: a model optimised once, with its weights in a file of their own
+ * --------------- */
 
 /* The weights of one model, in memory once. */
 struct ort_weights {

@@ -19,12 +19,12 @@
  * two processes may make the same one.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,7 +36,7 @@
 #define FORMAT       1
 #define MODEL_NAME   "model.onnx"
 #define WEIGHTS_NAME "weights.bin"
-#define MIN_EXTERNAL "1024"            /* bytes; smaller constants stay in the graph */
+#define MIN_EXTERNAL "1024" /* bytes; smaller constants stay in the graph */
 #define WORTH_BYTES  (UINT64_C(1) << 20)
 
 /* Operators that make large constants out of small ones. */
@@ -68,7 +68,8 @@ bool ort_prepare_pays(const struct sx_onnx *source)
     return false;
 }
 
-/* --- the key ------------------------------------------------------------------------------------ */
+/* --- the key ------------------------------------------------------------------------------------
+ */
 
 static void add_file(struct sx_sbuf *s, const char *path)
 {
@@ -122,7 +123,8 @@ static enum sx_rc entry_path(const struct ort_lib *lib, const struct sx_onnx *so
     return SX_OK;
 }
 
-/* --- making an entry -------------------------------------------------------------------------------- */
+/* --- making an entry
+ * -------------------------------------------------------------------------------- */
 
 static char *join(const char *dir, const char *name)
 {
@@ -251,11 +253,11 @@ out:
     return rc;
 }
 
-/* --- weights ------------------------------------------------------------------------------------ */
+/* --- weights ------------------------------------------------------------------------------------
+ */
 
-static enum sx_rc map_file(struct ort_weights *w, const struct sx_onnx *model,
-                           const char *location, const struct ort_weight_file **ret_file,
-                           struct sx_err *err)
+static enum sx_rc map_file(struct ort_weights *w, const struct sx_onnx *model, const char *location,
+                           const struct ort_weight_file **ret_file, struct sx_err *err)
 {
     for (size_t i = 0; i < w->n_files; i++)
         if (!strcmp(w->files[i].location, location)) {

@@ -132,9 +132,8 @@ static bool points_into(const void *data, const struct sx_tensor *inputs, size_t
     return false;
 }
 
-enum sx_rc ort_value_out(const struct ort_lib *lib, OrtValue *value,
-                         const struct sx_tensor *inputs, size_t n_inputs, struct sx_tensor *t,
-                         struct sx_err *err)
+enum sx_rc ort_value_out(const struct ort_lib *lib, OrtValue *value, const struct sx_tensor *inputs,
+                         size_t n_inputs, struct sx_tensor *t, struct sx_err *err)
 {
     const OrtApi *api = lib->api;
     OrtTensorTypeAndShapeInfo *info = NULL;

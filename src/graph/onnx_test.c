@@ -1,12 +1,12 @@
 /* SPDX-FileCopyrightText: StarONNX developers
  * SPDX-License-Identifier: Apache-2.0 */
 /* onnx_test.c - good files are described, hostile ones refused with the name of what is wrong. */
+#include <cmocka.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -344,7 +344,8 @@ static void test_external(void **state)
 static void test_nesting(void **state)
 {
     (void)state;
-    static const unsigned char chain[] = {0x3a, 0x0a, 0x2a, 0x32}; /* graph; node, attribute, graph */
+    static const unsigned char chain[] = {0x3a, 0x0a, 0x2a,
+                                          0x32}; /* graph; node, attribute, graph */
     enum { DEPTH = 99999, ROOM = 5 * DEPTH + 16 };
     unsigned char *bytes = malloc(ROOM), *at = bytes + ROOM;
     for (int i = DEPTH; i >= 0; i--) { /* from the inside out */
@@ -425,10 +426,10 @@ static void test_zoo(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_describe),  cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_truncated), cmocka_unit_test(test_mutated),
-        cmocka_unit_test(test_edges),     cmocka_unit_test(test_constants),
-        cmocka_unit_test(test_external),  cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_describe),      cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_truncated),     cmocka_unit_test(test_mutated),
+        cmocka_unit_test(test_edges),         cmocka_unit_test(test_constants),
+        cmocka_unit_test(test_external),      cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_nul_in_a_name), cmocka_unit_test(test_zoo),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

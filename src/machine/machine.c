@@ -29,7 +29,8 @@ void sx_machine_destroy(struct sx_machine *machine)
     free(machine);
 }
 
-/* --- units ---------------------------------------------------------------------------------------- */
+/* --- units
+ * ---------------------------------------------------------------------------------------- */
 
 /* The last cache of a core: the L3, else the L2, else the core itself. */
 static hwloc_obj_t last_cache(hwloc_obj_t core)
@@ -135,7 +136,8 @@ out:
     return rc;
 }
 
-/* --- names ------------------------------------------------------------------------------------------ */
+/* --- names
+ * ------------------------------------------------------------------------------------------ */
 
 /* "AMD EPYC 9454 48-Core Processor" and "Intel(R) Xeon(R) CPU @ 2.20GHz" without the noise. */
 static void tidy_name(const char *from, char *to, size_t size)
@@ -225,7 +227,8 @@ static char *cpu_flags(void)
     return flags ? flags : strdup("");
 }
 
-/* --- detection -------------------------------------------------------------------------------------- */
+/* --- detection
+ * -------------------------------------------------------------------------------------- */
 
 /* Takes the topology over. */
 static enum sx_rc from_topology(hwloc_topology_t topology, hwloc_const_cpuset_t bound,
@@ -268,8 +271,7 @@ static int init_topology(hwloc_topology_t *ret_topology)
     return rc;
 }
 
-enum sx_rc sx_machine_from_xml(const char *xml, struct sx_machine **ret_machine,
-                               struct sx_err *err)
+enum sx_rc sx_machine_from_xml(const char *xml, struct sx_machine **ret_machine, struct sx_err *err)
 {
     hwloc_topology_t topology;
     if (init_topology(&topology))
@@ -313,8 +315,8 @@ enum sx_rc sx_machine_detect(struct sx_machine **ret_machine, struct sx_err *err
         rc = sx_fail(err, SX_NO_MEMORY, "no memory for hwloc");
         goto out;
     }
-    bool known = !hwloc_get_cpubind(topology, bound, HWLOC_CPUBIND_PROCESS) &&
-                 !hwloc_bitmap_iszero(bound);
+    bool known =
+        !hwloc_get_cpubind(topology, bound, HWLOC_CPUBIND_PROCESS) && !hwloc_bitmap_iszero(bound);
     struct sx_machine *m = NULL;
     rc = from_topology(topology, known ? bound : NULL, flags, &m, err);
     if (rc)
@@ -336,7 +338,8 @@ out:
     return rc;
 }
 
-/* --- selection -------------------------------------------------------------------------------------- */
+/* --- selection
+ * -------------------------------------------------------------------------------------- */
 
 static bool parse_index(const char **p, unsigned *ret_value)
 {
