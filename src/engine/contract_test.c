@@ -7,12 +7,14 @@
  * FP32 [-1,4], `scalar` the same on a scalar, `strings` repeats BYTES [-1], `pair` has two
  * outputs.  What only one engine has is tested further down.
  */
-#include <cmocka.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 

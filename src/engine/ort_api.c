@@ -80,7 +80,7 @@ static void quiet_end(struct quiet *q)
 /* --- errors -------------------------------------------------------------------------------------
  */
 
-enum sx_rc ort_check(const struct ort_lib *lib, OrtStatus *status, struct sx_err *err)
+enum sx_rc sx_ort_check(const struct ort_lib *lib, OrtStatus *status, struct sx_err *err)
 {
     if (!status)
         return SX_OK;
@@ -138,14 +138,14 @@ static enum sx_rc wake(const struct ort_lib *lib, struct sx_err *err)
     const OrtApi *api = lib->api;
     OrtSessionOptions *o = NULL;
     OrtSession *session = NULL;
-    enum sx_rc rc = ort_check(lib, api->CreateSessionOptions(&o), err);
+    enum sx_rc rc = sx_ort_check(lib, api->CreateSessionOptions(&o), err);
     if (!rc)
-        rc = ort_check(lib, api->SetIntraOpNumThreads(o, 1), err);
+        rc = sx_ort_check(lib, api->SetIntraOpNumThreads(o, 1), err);
     if (!rc)
-        rc = ort_check(lib,
-                       api->CreateSessionFromArray(lib->env, identity_model, sizeof(identity_model),
-                                                   o, &session),
-                       err);
+        rc = sx_ort_check(lib,
+                          api->CreateSessionFromArray(lib->env, identity_model,
+                                                      sizeof(identity_model), o, &session),
+                          err);
     if (session)
         api->ReleaseSession(session);
     if (o)
@@ -211,16 +211,16 @@ static enum sx_rc load(struct ort_lib *lib, const char *path, struct sx_err *err
         return SX_UNSUPPORTED;
     }
     const OrtApi *api = lib->api;
-    enum sx_rc rc = ort_check(
+    enum sx_rc rc = sx_ort_check(
         lib, api->CreateEnvWithCustomLogger(say, NULL, ORT_LOGGING_LEVEL_ERROR, "sx", &lib->env),
         err);
     if (!rc)
-        rc = ort_check(lib, api->DisableTelemetryEvents(lib->env), err);
+        rc = sx_ort_check(lib, api->DisableTelemetryEvents(lib->env), err);
     if (!rc)
-        rc = ort_check(
+        rc = sx_ort_check(
             lib, api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &lib->cpu), err);
     if (!rc)
-        rc = ort_check(lib, api->GetAllocatorWithDefaultOptions(&lib->allocator), err);
+        rc = sx_ort_check(lib, api->GetAllocatorWithDefaultOptions(&lib->allocator), err);
     if (!rc)
         rc = wake(lib, err);
     return rc;
@@ -236,7 +236,7 @@ static void lib_free(struct ort_lib *lib)
     free(lib);
 }
 
-enum sx_rc ort_lib_get(const char *path, struct ort_lib **ret_lib, struct sx_err *err)
+enum sx_rc sx_ort_lib_get(const char *path, struct ort_lib **ret_lib, struct sx_err *err)
 {
     enum sx_rc rc = SX_OK;
     struct ort_lib *lib;
@@ -274,7 +274,7 @@ out:
     return rc;
 }
 
-void ort_lib_put(struct ort_lib *lib)
+void sx_ort_lib_put(struct ort_lib *lib)
 {
     if (!lib)
         return;

@@ -1,12 +1,14 @@
 /* SPDX-FileCopyrightText: StarONNX developers
  * SPDX-License-Identifier: Apache-2.0 */
 /* onnx_test.c - good files are described, hostile ones refused with the name of what is wrong. */
-#include <cmocka.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/file.h"

@@ -2,11 +2,13 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /* machine_test.c - recorded machines, control groups in a directory, and the machine that runs
  * this. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
