@@ -41,7 +41,7 @@ ticker() {
         sleep 1 &
         sleeper=$!
         wait "$sleeper"
-        percent=$(tail -c 400 "$2" 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9]+(\.[0-9]+)?%' | tail -1)
+        percent=$(tail -c 400 "$2" 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9]+(\.[0-9]+)?%' | tail -1) || true
         if [[ -t 2 ]]; then
             printf '\r%s: %d s %s \033[K' "$1" $((SECONDS - start)) "${percent:+($percent)}" >&2
         elif [[ ! $shown ]] || (((SECONDS - start) % 20 == 0)); then
@@ -91,7 +91,7 @@ apt_install() { # apt_install PACKAGE...
 # explain WHAT: say in one line why the step whose output is in $log failed, and stop.
 explain() {
     local why='its last words are above' last
-    last=$(grep -aE '^(E|W|Err|error|E:)|rror:' "$log" | tail -5)
+    last=$(grep -aE '^(E|W|Err|error|E:)|rror:' "$log" | tail -5) || true
     if grep -qaE 'No space left|not enough free space' "$log"; then
         why='the disk is full: make room, or set STARONNX_CACHE to a folder on a larger disk'
     elif grep -qaiE 'could not resolve|temporary failure|unable to connect|could not connect|connection (refused|timed out|failed)|network is unreachable|cannot initiate the connection|407 ' "$log"; then
@@ -169,7 +169,7 @@ root_remove() { rm -rf --one-file-system -- "$@"; }
 
 # Set $root to a Debian 13 root that is whole; build it if there is none.
 root_ready() {
-    local lock tools=() free tmp
+    local lock tools=() free
     root=$cache/$(root_name)
     command -v mmdebstrap >/dev/null || [[ -d $root ]] || tools+=(mmdebstrap)
     command -v bwrap >/dev/null || tools+=(bubblewrap)
@@ -183,8 +183,9 @@ root_ready() {
         die 'no root and no user namespaces here: run as root, allow user namespaces (in a container: --privileged), or use a Debian 13 host'
     [[ -d $root ]] && return
 
-    mkdir -p "$cache" || die "cannot write to $cache: set STARONNX_CACHE to a folder of yours"
-    exec {lock}>"$root.lock" || die "cannot write to $cache: set STARONNX_CACHE to a folder of yours"
+    { mkdir -p "$cache" && : >>"$root.lock"; } 2>/dev/null ||
+        die "cannot write to $cache: set STARONNX_CACHE to a folder of yours"
+    exec {lock}>>"$root.lock"
     if ! flock -n "$lock"; then
         say "waiting for another ./run that builds the Debian 13 root"
         flock "$lock"
@@ -194,11 +195,11 @@ root_ready() {
         ((free >= root_needs_mib)) ||
             die "the disk is full: $cache has $free MiB free, a Debian 13 root needs $root_needs_mib: make room or set STARONNX_CACHE"
         root_remove "$root".tmp.* # what a killed run has left
-        tmp=$root.tmp.$$
-        trap 'root_remove "$tmp"' EXIT
+        root_tmp=$root.tmp.$$
+        trap 'root_remove "$root_tmp"' EXIT
         say "building a Debian 13 root in $root (once, about a minute)"
-        step "mmdebstrap" root_make "$tmp" || explain "cannot build the Debian 13 root"
-        mv -T "$tmp" "$root" || die "cannot rename $tmp"
+        step "mmdebstrap" root_make "$root_tmp" || explain "cannot build the Debian 13 root"
+        mv -T "$root_tmp" "$root" || die "cannot rename $root_tmp"
         trap - EXIT
         rm -f "$log"
     fi

@@ -11,7 +11,8 @@
  * survive dlclose.
  *
  * Noise.  Debian's library registers the ONNX operators twice and prints a line "Schema error: ..."
- * for each on stderr, over a thousand.  While it loads, stderr goes to memory; afterwards
+ * for each on stderr, over a thousand, when the operators are first looked up.  So a model of one
+ * operator is opened while the library loads, and meanwhile stderr goes to memory; afterwards
  * everything but those lines is passed on.  Another thread's message in that moment comes
  * late, but it comes.
  */
@@ -117,6 +118,39 @@ static void ORT_API_CALL say(void *param, OrtLoggingLevel level, const char *cat
         sx_verbose("onnxruntime: %s", message);
 }
 
+/* An ONNX model with one operator: y = Identity(x). */
+static const unsigned char identity_model[] = {
+    0x08, 8,                                              /* IR version */
+    0x42, 2, 0x10, 13,                                    /* operator set */
+    0x3a, 43,                                             /* graph: */
+    0x0a, 16, 0x0a, 1, 'x', 0x12, 1, 'y',                 /*   node, from, to, type */
+    0x22, 8, 'I', 'd', 'e', 'n', 't', 'i', 't', 'y',      /* */
+    0x12, 1, 'g',                                         /*   name */
+    0x5a, 9, 0x0a, 1, 'x', 0x12, 4, 0x0a, 2, 0x08, 1,     /*   input, float */
+    0x62, 9, 0x0a, 1, 'y', 0x12, 4, 0x0a, 2, 0x08, 1,     /*   output, float */
+};
+
+/* Make the library say at once what it says only once. */
+static enum sx_rc wake(const struct ort_lib *lib, struct sx_err *err)
+{
+    const OrtApi *api = lib->api;
+    OrtSessionOptions *o = NULL;
+    OrtSession *session = NULL;
+    enum sx_rc rc = ort_check(lib, api->CreateSessionOptions(&o), err);
+    if (!rc)
+        rc = ort_check(lib, api->SetIntraOpNumThreads(o, 1), err);
+    if (!rc)
+        rc = ort_check(lib,
+                       api->CreateSessionFromArray(lib->env, identity_model,
+                                                   sizeof(identity_model), o, &session),
+                       err);
+    if (session)
+        api->ReleaseSession(session);
+    if (o)
+        api->ReleaseSessionOptions(o);
+    return rc;
+}
+
 /* --- loading ---------------------------------------------------------------------------------------- */
 
 static void *open_any(const char *path, char *tried, size_t size)
@@ -184,6 +218,8 @@ static enum sx_rc load(struct ort_lib *lib, const char *path, struct sx_err *err
             lib, api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &lib->cpu), err);
     if (!rc)
         rc = ort_check(lib, api->GetAllocatorWithDefaultOptions(&lib->allocator), err);
+    if (!rc)
+        rc = wake(lib, err);
     return rc;
 }
 

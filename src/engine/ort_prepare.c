@@ -294,7 +294,7 @@ enum sx_rc ort_weights_open(const struct ort_lib *lib, const struct sx_onnx *mod
     if (!rc && (!w.names || !w.values))
         rc = sx_fail(err, SX_NO_MEMORY, "no memory for the weights");
     for (size_t i = 0; !rc && i < n; i++) {
-        const struct ort_weight_file *file;
+        const struct ort_weight_file *file = NULL;
         if (!init[i].external || !init[i].dtype || init[i].dtype == SX_BYTES || !init[i].nbytes)
             continue;
         rc = map_file(&w, model, init[i].location, &file, err);

@@ -19,7 +19,9 @@
  *
  * Threads: `run` is called on the unit's thread, `done` after it on the same thread (starpu), in
  * the submitting call (inline), or in sx_exec_advance (virtual).  No lock is held during either.
- * `done` may submit and set the alarm.
+ * `done` may submit, also the same task, and set the alarm.  inline: what `run`, `done` or the
+ * alarm submits is queued and runs before the outermost submit on that thread returns.  virtual:
+ * `run` is called by submit, and everything belongs to one thread.
  */
 #ifndef SX_EXEC_EXEC_H
 #define SX_EXEC_EXEC_H
@@ -48,8 +50,8 @@ struct sx_task {
 struct sx_exec_config {
     enum sx_exec_kind kind;
     unsigned n_units;
-    const int *cpus;                     /* per unit: the core; NULL: unbound (inline, virtual) */
-    void (*alarm)(void *user);           /* called when the alarm is due; no lock held */
+    const int *cpus;           /* per unit: the system's number of its core; NULL: unbound */
+    void (*alarm)(void *user); /* called when the alarm is due; no lock held; may be NULL */
     void *alarm_user;
 };
 
@@ -57,7 +59,8 @@ struct sx_exec_config {
  * SX_UNSUPPORTED while the first lives. */
 enum sx_rc sx_exec_create(const struct sx_exec_config *config, struct sx_exec **ret_exec,
                           struct sx_err *err);
-/* Wait for submitted tasks, stop the workers. NULL is fine.  Not from a task or the alarm. */
+/* Disarm the alarm, wait for submitted tasks (also those that their `done` submits), stop the
+ * workers.  NULL is fine.  Not from a task or the alarm; no other thread may be inside a call. */
 void sx_exec_destroy(struct sx_exec *exec);
 struct sx_clock *sx_exec_clock(struct sx_exec *exec);
 
@@ -66,8 +69,9 @@ enum sx_rc sx_exec_task_create(struct sx_exec *exec, struct sx_task **ret_task);
 void sx_exec_task_destroy(struct sx_exec *exec, struct sx_task *task);
 /* Never blocks, never fails; any thread. */
 void sx_exec_submit(struct sx_exec *exec, struct sx_task *task);
-/* Call `alarm` once at or after `at`; replaces an earlier setting; SX_NEVER clears it.  Never
- * blocks; any thread. */
+/* Call `alarm` once at or after `at`; replaces an earlier setting; SX_NEVER clears it.  An alarm
+ * that is due at this moment may still be called after it was replaced or cleared, so the callee
+ * looks at the clock and not at what it had asked for.  Never blocks; any thread. */
 void sx_exec_set_alarm(struct sx_exec *exec, uint64_t at);
 
 /* virtual only: let time pass until `until`, calling what becomes due, in order; with SX_NEVER

@@ -44,29 +44,30 @@ struct sx_config_version_policy {
 };
 
 struct sx_config {
-    char name[SX_NAME_MAX];   /* "" : not said */
-    char platform[64];        /* "onnxruntime_onnx" */
-    char backend[64];         /* "onnxruntime" */
+    char name[SX_NAME_MAX]; /* "" : not said */
+    char platform[64];      /* "onnxruntime_onnx" */
+    char backend[64];       /* "onnxruntime" */
     char default_filename[SX_NAME_MAX];
     bool has_max_batch_size;
-    int64_t max_batch_size;   /* 0: the model's first dimension is not a batch */
+    int64_t max_batch_size; /* 0: the model's first dimension is not a batch */
     struct sx_config_port *inputs, *outputs;
     size_t n_inputs, n_outputs;
     struct sx_config_version_policy versions;
 
-    bool dynamic_batching;    /* the block is there */
+    bool dynamic_batching; /* the block is there */
     unsigned n_preferred;
     unsigned preferred[SX_MAX_PREFERRED]; /* ascending */
     uint64_t max_queue_delay_ns;
-    uint64_t max_queue_size;  /* requests that may wait; 0: not said */
+    uint64_t max_queue_size;     /* requests that may wait; 0: not said */
     uint64_t default_timeout_ns; /* 0: not said */
-    uint64_t objective_ns;    /* parameters["objective_ms"]; 0: none */
-    char notes[256];          /* accepted fields that have no effect here, for the log */
+    uint64_t objective_ns;       /* parameters["objective_ms"]; 0: none */
+    char notes[256];             /* accepted fields that have no effect here, for the log */
 };
 
-/* Parse a file's text.  `where` names it in errors.  Free with sx_config_fini, also after failure. */
-enum sx_rc sx_config_parse(const char *text, size_t len, const char *where, struct sx_config *config,
-                           struct sx_err *err);
+/* Parse a file's text.  `where` names it in errors.  Free with sx_config_fini, also after failure.
+ */
+enum sx_rc sx_config_parse(const char *text, size_t len, const char *where,
+                           struct sx_config *config, struct sx_err *err);
 /* A config that says nothing. */
 void sx_config_init(struct sx_config *config);
 void sx_config_fini(struct sx_config *config);

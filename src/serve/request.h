@@ -43,16 +43,16 @@ struct sx_request {
     struct sx_err err;         /* filled when rc is not SX_OK */
     struct sx_tensor *outputs; /* one per output port; views, released with the request */
     uint64_t arrival_ns, start_ns, end_ns; /* admitted, run began, run ended; 0: never */
-    unsigned batch, width;     /* samples in the batch it ran in, cores it ran on */
+    unsigned batch, width;                 /* samples in the batch it ran in, cores it ran on */
 
     /* the server's; owner: whoever owns the request, or the server's lock while it is QUEUED */
-    struct sx_model *model;    /* one reference */
+    struct sx_model *model; /* one reference */
     enum sx_request_state state;
     uint64_t deadline_ns;
     uint32_t samples;
-    uint64_t shape_class;      /* equal: may share a batch */
+    uint64_t shape_class; /* equal: may share a batch */
     bool cancelled;
-    struct sx_list link;       /* in the model's queue, the job's requests, or the free list */
+    struct sx_list link; /* in the model's queue, the job's requests, or the free list */
 };
 
 /* A request for `model` with zeroed inputs; holds a reference on the model. */

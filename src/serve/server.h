@@ -35,12 +35,12 @@ struct sx_server_config {
     struct sx_engine *engine;         /* borrowed; outlives the server */
     const struct sx_machine *machine; /* borrowed; its units are the server's units */
     enum sx_exec_kind exec;
-    unsigned default_max_batch;       /* for models that do not say; 0: 4, as Triton */
-    uint64_t default_timeout_ns;      /* for requests without timeout or objective; 0: 30 s */
-    uint64_t default_max_queue;       /* waiting requests per model; 0: 1024 */
-    bool no_profiling;                /* do not measure models while idle after loading */
-    unsigned fixed_width;             /* 0: width follows load; else always this width (benches) */
-    unsigned fixed_batch;             /* 0: batches follow the queue; else at most this many */
+    unsigned default_max_batch;  /* for models that do not say; 0: 4, as Triton */
+    uint64_t default_timeout_ns; /* for requests without timeout or objective; 0: 30 s */
+    uint64_t default_max_queue;  /* waiting requests per model; 0: 1024 */
+    bool no_profiling;           /* do not measure models while idle after loading */
+    unsigned fixed_width;        /* 0: width follows load; else always this width (benches) */
+    unsigned fixed_batch;        /* 0: batches follow the queue; else at most this many */
 };
 
 enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_server **ret_server,
@@ -56,7 +56,8 @@ bool sx_server_ready(struct sx_server *server); /* loaded what it was told to, a
 /* All profiling that idle time was used for is finished. */
 bool sx_server_settled(struct sx_server *server);
 
-/* --- models ------------------------------------------------------------------------------------ */
+/* --- models ------------------------------------------------------------------------------------
+ */
 
 /* Load one version from an .onnx file.  `config` (may be NULL) is copied.  Blocks; other models
  * serve meanwhile.  Loading a name and version that is there already is SX_INVALID. */
@@ -95,7 +96,8 @@ size_t sx_model_outputs(const struct sx_model *model, const struct sx_port **ret
 enum sx_rc sx_server_models(struct sx_server *server, struct sx_model ***ret_models,
                             size_t *ret_count);
 
-/* --- requests ------------------------------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------------------------------
+ */
 
 /* Check, admit and queue; never blocks on computing.  SX_OK: the server owns the request until
  * `done`.  Otherwise it is still the caller's:
@@ -110,9 +112,10 @@ enum sx_rc sx_server_infer(struct sx_server *server, struct sx_request *request,
  * released. */
 void sx_server_cancel(struct sx_server *server, struct sx_request *request);
 /* Seconds that a refused client should wait: the predicted length of the queue, at least 1. */
-unsigned sx_server_retry_after(struct sx_server *server, struct sx_model *model);
+unsigned sx_server_retry_after(struct sx_server *server);
 
-/* --- what it measured ------------------------------------------------------------------------------ */
+/* --- what it measured
+ * ------------------------------------------------------------------------------ */
 
 struct sx_batch_stats {
     unsigned batch;
@@ -120,19 +123,19 @@ struct sx_batch_stats {
 };
 
 struct sx_model_stats {
-    uint64_t success, samples, executions;   /* requests; samples in them; engine runs */
-    uint64_t rejected, expired, cancelled, failed, invalid; /* requests, by reason */
+    uint64_t success, samples, executions; /* requests; samples in them; engine runs */
+    uint64_t rejected, expired, cancelled, failed, invalid;       /* requests, by reason */
     uint64_t request_ns, queue_ns, input_ns, infer_ns, output_ns; /* sums over successes */
     uint64_t fail_ns;
     uint64_t last_inference_ms; /* since the epoch; 0: never */
     uint64_t pending;           /* waiting now */
     uint64_t running;           /* requests inside runs now */
     double load_seconds;
-    double prediction_error;    /* running mean of |predicted - measured| / measured run time */
+    double prediction_error;       /* running mean of |predicted - measured| / measured run time */
     struct sx_hist latency, queue; /* of successes */
     unsigned n_batches;
     struct sx_batch_stats batches[64];
-    unsigned n_widths;          /* engine runs by width */
+    unsigned n_widths; /* engine runs by width */
     unsigned widths[16];
     uint64_t width_runs[16];
 };

@@ -1,0 +1,28 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plain.h - ONNX Runtime as people use it without us: the baseline of the benchmarks.
+ *
+ * Written against ONNX Runtime's C API alone, so that nothing of the engine under test is in the
+ * baseline.  Optimisation level, spinning, arena: ONNX Runtime's own defaults.
+ */
+#ifndef SX_BENCH_PLAIN_H
+#define SX_BENCH_PLAIN_H
+
+#include "perf/dataset.h"
+#include "perf/target.h"
+
+struct plain_session;
+
+/* A session with `threads` intra-op threads; exits with a message on failure. */
+struct plain_session *plain_open(const char *path, int threads);
+/* One Run on these inputs, in the model's order; outputs are dropped. */
+void plain_run(struct plain_session *s, const struct sx_tensor *inputs, int n);
+void plain_close(struct plain_session *s);
+
+/* `sessions` sessions of `threads` threads, each with a thread of its own that takes up to `batch`
+ * waiting requests from one common queue.  `bare`: no queue and no thread; submit runs. */
+struct sx_target *plain_target(const char *path, int sessions, int threads, int batch, bool bare,
+                               const struct sx_dataset *data, uint32_t slots);
+
+#endif

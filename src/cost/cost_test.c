@@ -1,0 +1,145 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "cost/cost.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+
+static bool near(double a, double b, double relative)
+{
+    return fabs(a - b) <= relative * fabs(b);
+}
+
+static void grid_has_powers_limits_and_preferred(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    unsigned preferred[] = {6, 99};
+    sx_cost_init(&c, 6, 12, preferred, 2);
+    unsigned widths[] = {1, 2, 4, 6}, batches[] = {1, 2, 4, 6, 8, 12};
+    assert_int_equal(c.n_widths, 4);
+    assert_int_equal(c.n_batches, 6);
+    assert_memory_equal(c.widths, widths, sizeof widths);
+    assert_memory_equal(c.batches, batches, sizeof batches);
+}
+
+static void nothing_known_is_zero(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    sx_cost_init(&c, 4, 8, NULL, 0);
+    assert_true(sx_cost_ns(&c, 3, 1) == 0);
+    assert_true(c.unit_ns == 0);
+}
+
+static void measured_cells_are_predicted_exactly_and_between_linearly(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    sx_cost_init(&c, 2, 8, NULL, 0);
+    sx_cost_record(&c, 4, 1, 4000);
+    sx_cost_record(&c, 8, 1, 6000);
+    assert_true(near(sx_cost_ns(&c, 4, 0), 4000, 1e-9));
+    assert_true(near(sx_cost_ns(&c, 6, 0), 5000, 1e-9));
+    assert_true(near(sx_cost_ns(&c, 8, 0), 6000, 1e-9));
+    /* unmeasured: below in part fixed, wider a little faster, never slower than proportional */
+    assert_in_range((uint64_t)sx_cost_ns(&c, 1, 0), 1000, 4000);
+    assert_in_range((uint64_t)sx_cost_ns(&c, 4, 1), 2000, 4000);
+    assert_int_equal(c.unit_batch, 8);
+    assert_true(near(c.unit_ns, 750, 1e-9));
+}
+
+static void follows_drift_and_shrugs_off_one_stall(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    sx_cost_init(&c, 1, 1, NULL, 0);
+    for (int i = 0; i < 100; i++)
+        sx_cost_record(&c, 1, 1, 1000000);
+    sx_cost_record(&c, 1, 1, 1000000000); /* a thousand times: a stopped machine */
+    assert_true(sx_cost_ns(&c, 1, 0) < 1.5e6);
+    for (int i = 0; i < 60; i++)
+        sx_cost_record(&c, 1, 1, 10000000); /* ten times slower, and it stays so */
+    assert_true(near(sx_cost_ns(&c, 1, 0), 10e6, 0.05));
+}
+
+static void first_run_is_forgotten_by_a_faster_second(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    sx_cost_init(&c, 1, 1, NULL, 0);
+    sx_cost_record(&c, 1, 1, 5000000);
+    sx_cost_record(&c, 1, 1, 1000000);
+    assert_true(sx_cost_ns(&c, 1, 0) < 1.5e6);
+}
+
+/* Runs at odd batch sizes teach the grid: after many, predictions are near the truth. */
+static void odd_batches_teach_their_neighbours(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    struct sx_rng rng;
+    sx_rng_init(&rng, 7);
+    sx_cost_init(&c, 2, 32, NULL, 0);
+    for (int i = 0; i < 4000; i++) {
+        unsigned b = 1 + (unsigned)sx_rng_below(&rng, 32), w = 1 + (unsigned)sx_rng_below(&rng, 2);
+        double truth = (100e3 + 50e3 * b) / (w == 2 ? 1.6 : 1);
+        sx_cost_record(&c, b, w, (uint64_t)(truth * (0.95 + 0.1 * sx_rng_double(&rng))));
+    }
+    for (unsigned b = 1; b <= 32; b++) {
+        assert_true(near(sx_cost_ns(&c, b, 0), 100e3 + 50e3 * b, 0.06));
+        assert_true(near(sx_cost_ns(&c, b, 1), (100e3 + 50e3 * b) / 1.6, 0.06));
+    }
+}
+
+/* A disturbance made width 2 look slow, so that only width 1 was used from then on: after some
+ * seconds width 2 is believed in again. */
+static void an_unused_cell_is_given_another_chance(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    sx_cost_init(&c, 2, 1, NULL, 0);
+    for (int i = 0; i < 20; i++) {
+        sx_cost_record(&c, 1, 1, 6500000);
+        sx_cost_record(&c, 1, 2, 3500000);
+    }
+    for (int i = 0; i < 20; i++)
+        sx_cost_record(&c, 1, 2, 12000000);
+    assert_true(sx_cost_ns(&c, 1, 1) > 10e6);
+    int runs = 0;
+    while (sx_cost_ns(&c, 1, 1) > 6.3e6 && runs < 100000) {
+        sx_cost_record(&c, 1, 1, 6500000);
+        runs++;
+    }
+    assert_in_range(runs, 100, 5000);
+    /* if it stays slow, it is believed to be after some tries, and tried less and less */
+    int tries = 0;
+    for (int i = 0; i < 100000; i++) {
+        bool wide = sx_cost_ns(&c, 1, 1) < 6.3e6;
+        tries += wide;
+        sx_cost_record(&c, 1, wide ? 2 : 1, wide ? 12000000 : 6500000);
+    }
+    print_message("# 1 try in %d runs\n", 100000 / tries);
+    assert_in_range(tries, 1, 200);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(grid_has_powers_limits_and_preferred),
+        cmocka_unit_test(nothing_known_is_zero),
+        cmocka_unit_test(measured_cells_are_predicted_exactly_and_between_linearly),
+        cmocka_unit_test(follows_drift_and_shrugs_off_one_stall),
+        cmocka_unit_test(first_run_is_forgotten_by_a_faster_second),
+        cmocka_unit_test(odd_batches_teach_their_neighbours),
+        cmocka_unit_test(an_unused_cell_is_given_another_chance),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,304 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sched.c - earliest deadline first over models; width and batch by predicted drain time.
+ *
+ * Always true of an answer START
+ *   S1  all units of the group are idle, and the group starts at a multiple of its width.
+ *   S2  head_samples <= batch <= max_batch, and batch <= queued.
+ *   S3  no model with an earlier head deadline could have started on those units.
+ *
+ * Cost: models * widths * batches * (a few rollout steps); no allocation.
+ */
+#include "sched/sched.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+/* A rollout looks at most this many runs ahead; the rest of a long queue is extrapolated. */
+#define ROLLOUT_RUNS 64
+/* The percentile whose predicted latency chooses the lone width, and how much of it may be
+ * given away for a better median. */
+#define TAIL_SHARE   0.05
+#define TAIL_SLACK   1.08
+
+/* --- arrivals ------------------------------------------------------------------------------- */
+
+/* The last hundred gaps decide, and one gap's worth of belief that arrivals are random. */
+#define GAPS_KEEP  0.99
+#define GAPS_PRIOR 1.0
+
+double sx_arrivals_rate(const struct sx_arrivals *a, uint64_t now)
+{
+    if (now <= a->rate_at)
+        return a->rate;
+    return a->rate * exp(-(double)(now - a->rate_at) / (SX_RATE_SECONDS * 1e9));
+}
+
+void sx_arrivals_add(struct sx_arrivals *a, const struct sx_cost *cost, uint64_t now,
+                     unsigned samples)
+{
+    double rate = sx_arrivals_rate(a, now) * 1e-9;
+    for (unsigned wi = 0; a->last && wi < cost->n_widths; wi++) {
+        double run = sx_cost_ns(cost, 1, wi);
+        a->close[wi] = a->close[wi] * GAPS_KEEP + ((double)(now - a->last) < run);
+        a->random[wi] = a->random[wi] * GAPS_KEEP - expm1(-rate * run);
+    }
+    a->last = now;
+    a->rate = rate * 1e9 + samples / SX_RATE_SECONDS;
+    a->rate_at = now;
+}
+
+/* The rate of random arrivals that would come as close as these do. */
+static double effective_rate(const struct sx_arrivals *a, uint64_t now, unsigned wi)
+{
+    double ratio = (a->close[wi] + GAPS_PRIOR) / (a->random[wi] + GAPS_PRIOR);
+    return sx_arrivals_rate(a, now) * (ratio < 1 ? ratio : 1);
+}
+
+/* --- how wide a lone request may run ------------------------------------------------------------
+ */
+
+/* Predicted TAIL_SHARE-quantile of latency, in seconds, when all run alone at one width: M/D/k
+ * with k = units / width servers.  Chance to wait by Erlang C; waiting time exponential with
+ * twice the rate of M/M/k, as deterministic service halves the mean wait (Kingman).  Infinite
+ * when the rate is over the capacity. */
+static double tail_latency(double service, double rate, unsigned servers)
+{
+    double load = rate * service, rho = load / servers;
+    if (rho >= 0.999)
+        return INFINITY;
+    double term = 1, sum = 1; /* terms load^i / i! */
+    for (unsigned i = 1; i < servers; i++) {
+        term *= load / i;
+        sum += term;
+    }
+    double last = term * load / servers / (1 - rho);
+    double waits = last / (sum + last);
+    if (waits <= TAIL_SHARE)
+        return service;
+    return service + log(waits / TAIL_SHARE) * service / (2 * servers * (1 - rho));
+}
+
+/* Share of all units that the other models keep busy at their most efficient. */
+static double others_load(const struct sx_sched *state, unsigned model, uint64_t now)
+{
+    double busy = 0;
+    for (unsigned i = 0; i < state->n_models; i++) {
+        if (i != model)
+            busy += sx_arrivals_rate(&state->models[i]->arrivals, now) *
+                    state->models[i]->cost->unit_ns * 1e-9;
+    }
+    busy /= state->n_units;
+    return busy < 0.95 ? busy : 0.95;
+}
+
+unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint64_t now)
+{
+    const struct sx_sched_model *m = state->models[model];
+    const struct sx_cost *c = m->cost;
+    double left = 1 - others_load(state, model, now);
+    double tail[SX_COST_WIDTHS], best = INFINITY;
+    for (unsigned wi = 0; wi < c->n_widths; wi++) {
+        double service = sx_cost_ns(c, 1, wi) * 1e-9;
+        unsigned servers = state->n_units / c->widths[wi];
+        tail[wi] = tail_latency(service / left, effective_rate(&m->arrivals, now, wi),
+                                servers ? servers : 1);
+        if (tail[wi] < best)
+            best = tail[wi];
+    }
+    unsigned widest = 0;
+    for (unsigned wi = 1; wi < c->n_widths; wi++) {
+        /* Wider must also be faster alone, or it only wastes units. */
+        if (tail[wi] <= best * TAIL_SLACK && isfinite(tail[wi]) &&
+            sx_cost_ns(c, 1, wi) < 0.97 * sx_cost_ns(c, 1, widest))
+            widest = wi;
+    }
+    return widest;
+}
+
+/* --- one model: which width and batch drains its queue earliest ---------------------------------
+ */
+
+struct option {
+    double score; /* seconds of predicted waiting; lower is better */
+    unsigned wi, batch;
+    unsigned group;    /* first unit */
+    double start, run; /* ns from now; ns */
+};
+
+/* Groups of `width` units, each free from start[g] on (ns from now); returns how many. */
+static unsigned group_starts(const struct sx_sched *state, uint64_t now, unsigned width,
+                             double *start)
+{
+    unsigned n = 0;
+    for (unsigned first = 0; first + width <= state->n_units; first += width) {
+        double at = 0;
+        for (unsigned u = first; u < first + width; u++) {
+            if (!state->busy[u])
+                continue;
+            /* A run that is late ends any moment now: call that a tenth of a millisecond. */
+            double left = state->free_at[u] > now ? (double)(state->free_at[u] - now) : 1e5;
+            at = left > at ? left : at;
+        }
+        start[n++] = at;
+    }
+    return n;
+}
+
+/* Run the queue in batches of at most `batch` on groups of one width and see when it ends. */
+static struct option rollout(const struct sx_sched *state, const struct sx_sched_model *m,
+                             uint64_t now, unsigned wi, unsigned batch, const double *starts,
+                             unsigned n_groups)
+{
+    double at[SX_SCHED_UNITS];
+    memcpy(at, starts, n_groups * sizeof *at);
+    struct option o = {.wi = wi, .batch = batch, .run = sx_cost_ns(m->cost, batch, wi)};
+    double full = o.run, end = 0, sum = 0;
+    unsigned left = m->queued, runs = 0, done = 0;
+    while (left && runs < ROLLOUT_RUNS) {
+        unsigned g = 0;
+        for (unsigned i = 1; i < n_groups; i++) {
+            if (at[i] < at[g])
+                g = i;
+        }
+        unsigned take = left < batch ? left : batch;
+        double run = take == batch ? full : sx_cost_ns(m->cost, take, wi);
+        if (!runs) {
+            o.group = g * m->cost->widths[wi];
+            o.start = at[g];
+            o.run = run;
+            o.batch = take;
+        }
+        at[g] += run;
+        end = at[g] > end ? at[g] : end;
+        sum += at[g] * take;
+        done += take;
+        left -= take;
+        runs++;
+    }
+    if (left) /* the rest at the same pace */
+        end += (double)left / batch * full / n_groups;
+    double mean = sum / done + (left ? 0.5 * (double)left / batch * full / n_groups : 0);
+    o.score = end + 0.25 * mean;
+    /* The head's deadline comes before everything that only makes the queue shorter. */
+    if (m->head_deadline != SX_NEVER) {
+        double slack = m->head_deadline > now ? (double)(m->head_deadline - now) : 0;
+        if (o.start + o.run > slack)
+            o.score += 4 * (o.start + o.run - slack) + end;
+    }
+    (void)state;
+    return o;
+}
+
+static struct option choose(const struct sx_sched *state, unsigned model, uint64_t now)
+{
+    const struct sx_sched_model *m = state->models[model];
+    const struct sx_cost *c = m->cost;
+    unsigned cap = m->queued < m->max_batch ? m->queued : m->max_batch;
+    unsigned widest = m->fixed_width ? 0 : sx_sched_lone_width(state, model, now);
+    double starts[SX_SCHED_UNITS];
+    struct option best = {.score = INFINITY};
+    for (unsigned wi = 0; wi < c->n_widths; wi++) {
+        if (m->fixed_width ? c->widths[wi] != m->fixed_width : wi > widest)
+            continue;
+        unsigned n_groups = group_starts(state, now, c->widths[wi], starts);
+        for (unsigned bi = 0; bi <= c->n_batches; bi++) {
+            /* Grid sizes under the cap, and the cap itself. */
+            unsigned batch = bi < c->n_batches ? c->batches[bi] : cap;
+            if (batch < m->head_samples || batch > cap || (bi < c->n_batches && batch == cap))
+                continue;
+            struct option o = rollout(state, m, now, wi, batch, starts, n_groups);
+            /* Prefer what is already best unless this is clearly better: a tie goes to the
+             * narrower width and the smaller batch, which leave more freedom. */
+            if (o.score < best.score * (isfinite(best.score) ? 0.98 : 1))
+                best = o;
+        }
+    }
+    return best;
+}
+
+/* --- the decision
+ * ---------------------------------------------------------------------------------- */
+
+static uint64_t held_until(const struct sx_sched_model *m)
+{
+    if (!m->max_delay_ns || m->queued >= m->target_batch)
+        return 0;
+    return sx_time_add(m->head_arrival, m->max_delay_ns);
+}
+
+void sx_sched_decide(const struct sx_sched *state, uint64_t now, struct sx_sched_action *ret_action)
+{
+    *ret_action = (struct sx_sched_action){.kind = SX_SCHED_WAIT, .wake_at = SX_NEVER};
+    bool any_free = false;
+    for (unsigned u = 0; u < state->n_units && !any_free; u++)
+        any_free = !state->busy[u];
+    uint64_t after = 0; /* visit models in the order of their heads' deadlines */
+    int last = -1;
+    for (unsigned visited = 0; visited < state->n_models; visited++) {
+        int next = -1;
+        for (unsigned i = 0; i < state->n_models; i++) {
+            const struct sx_sched_model *m = state->models[i];
+            bool later = m->head_deadline > after || (m->head_deadline == after && (int)i > last);
+            if (m->queued && later &&
+                (next < 0 || m->head_deadline < state->models[next]->head_deadline))
+                next = (int)i;
+        }
+        if (next < 0)
+            return;
+        const struct sx_sched_model *m = state->models[next];
+        after = m->head_deadline;
+        last = next;
+        uint64_t hold = held_until(m);
+        if (hold > now) {
+            if (hold < ret_action->wake_at)
+                ret_action->wake_at = hold;
+            continue;
+        }
+        if (!any_free)
+            continue; /* a completion will ask again; go on for the holds of later models */
+        struct option o = choose(state, (unsigned)next, now);
+        if (o.start > 0)
+            continue; /* it is better to wait for a wider or another group */
+        ret_action->kind = SX_SCHED_START;
+        ret_action->model = (unsigned)next;
+        ret_action->batch = o.batch;
+        ret_action->first_unit = o.group;
+        ret_action->n_units = m->cost->widths[o.wi];
+        ret_action->predicted_ns = (uint64_t)o.run;
+        ret_action->wake_at = SX_NEVER;
+        return;
+    }
+}
+
+uint64_t sx_sched_predict_finish(const struct sx_sched *state, unsigned model, unsigned samples,
+                                 uint64_t now, uint64_t *ret_wait_ns)
+{
+    const struct sx_sched_model *m = state->models[model];
+    /* Unit-time that is ahead of it: what runs, and all that waits at its most efficient. */
+    double ahead = 0;
+    for (unsigned u = 0; u < state->n_units; u++) {
+        if (state->busy[u] && state->free_at[u] > now)
+            ahead += (double)(state->free_at[u] - now);
+    }
+    for (unsigned i = 0; i < state->n_models; i++)
+        ahead += state->models[i]->queued * state->models[i]->cost->unit_ns;
+    double wait = ahead / state->n_units;
+    /* Behind a queue it runs as the queue does; with none, at the narrowest, which is the
+     * slowest that it can be. */
+    double run = sx_cost_ns(m->cost, samples, 0);
+    if (m->cost->unit_ns > 0 && m->queued) {
+        unsigned wi = sx_cost_width_index(m->cost, m->cost->unit_width);
+        unsigned batch = m->queued + samples;
+        if (batch > m->cost->unit_batch)
+            batch = m->cost->unit_batch;
+        double batched = sx_cost_ns(m->cost, batch > samples ? batch : samples, wi);
+        run = batched > run ? batched : run;
+    }
+    if (ret_wait_ns)
+        *ret_wait_ns = (uint64_t)wait;
+    return sx_time_add(now, (uint64_t)(wait + run));
+}

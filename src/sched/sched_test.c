@@ -1,0 +1,394 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "sched/sched.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/rng.h"
+
+#define MAX_UNITS 64
+
+/* A model whose times follow Amdahl's law over width and a fixed part over batch. */
+static void fill_cost(struct sx_cost *c, unsigned units, unsigned max_batch, double first_ms,
+                      double each_ms, double serial)
+{
+    sx_cost_init(c, units, max_batch, NULL, 0);
+    for (unsigned wi = 0; wi < c->n_widths; wi++) {
+        for (unsigned bi = 0; bi < c->n_batches; bi++) {
+            double ms = first_ms + each_ms * c->batches[bi];
+            ms *= serial + (1 - serial) / c->widths[wi];
+            for (int i = 0; i < 3; i++)
+                sx_cost_record(c, c->batches[bi], c->widths[wi], (uint64_t)(ms * 1e6));
+        }
+    }
+}
+
+/* --- invariants of single answers ---------------------------------------------------------------
+ */
+
+static void answers_keep_their_promises(void **unused)
+{
+    (void)unused;
+    struct sx_rng rng;
+    sx_rng_init(&rng, 11);
+    unsigned started = 0, waited = 0;
+    for (int round = 0; round < 20000; round++) {
+        unsigned units = 1 + (unsigned)sx_rng_below(&rng, 8);
+        uint64_t now = 1000 * SX_MS, free_at[MAX_UNITS];
+        bool busy[MAX_UNITS];
+        for (unsigned u = 0; u < units; u++) {
+            busy[u] = sx_rng_below(&rng, 2);
+            free_at[u] = now + sx_rng_below(&rng, 80 * SX_MS) - 10 * SX_MS;
+        }
+        struct sx_cost cost[3];
+        struct sx_sched_model model[3], *models[3];
+        for (int i = 0; i < 3; i++) {
+            unsigned max_batch = 1 + (unsigned)sx_rng_below(&rng, 16);
+            fill_cost(&cost[i], units, max_batch, 1 + (double)sx_rng_below(&rng, 40),
+                      (double)sx_rng_below(&rng, 20), 0.3 * sx_rng_double(&rng));
+            unsigned queued = (unsigned)sx_rng_below(&rng, 30);
+            unsigned head = 1 + (unsigned)sx_rng_below(&rng, max_batch);
+            model[i] = (struct sx_sched_model){
+                .cost = &cost[i],
+                .max_batch = max_batch,
+                .target_batch = max_batch,
+                .max_delay_ns = sx_rng_below(&rng, 3) ? 0 : 5 * SX_MS,
+                .arrivals = {.rate = 40 * sx_rng_double(&rng), .rate_at = now},
+                .queued = queued && queued < head ? head : queued,
+                .head_samples = head,
+                .head_arrival = now - sx_rng_below(&rng, 10 * SX_MS),
+                .head_deadline = now + sx_rng_below(&rng, 100 * SX_MS),
+            };
+            models[i] = &model[i];
+        }
+        struct sx_sched state = {units, free_at, busy, models, 3};
+        struct sx_sched_action a;
+        sx_sched_decide(&state, now, &a);
+        if (a.kind == SX_SCHED_WAIT) {
+            waited++;
+            assert_true(a.wake_at > now);
+            bool all_busy = true, any = false;
+            for (unsigned u = 0; u < units; u++)
+                all_busy = all_busy && busy[u];
+            for (int i = 0; i < 3; i++)
+                any = any || (model[i].queued &&
+                              !(model[i].max_delay_ns && model[i].queued < model[i].target_batch));
+            bool all_free = true;
+            for (unsigned u = 0; u < units; u++)
+                all_free = all_free && !busy[u];
+            assert_false(all_free && any); /* an idle machine never keeps anyone waiting */
+            continue;
+        }
+        started++;
+        const struct sx_sched_model *m = &model[a.model];
+        assert_true(m->queued > 0);
+        assert_int_equal(a.first_unit % a.n_units, 0);
+        assert_true(a.first_unit + a.n_units <= units);
+        for (unsigned u = a.first_unit; u < a.first_unit + a.n_units; u++)
+            assert_false(busy[u]);
+        assert_true(a.batch >= m->head_samples && a.batch <= m->max_batch && a.batch <= m->queued);
+        assert_true(a.predicted_ns > 0);
+    }
+    assert_true(started > 1000 && waited > 1000);
+}
+
+static void earliest_deadline_goes_first(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    fill_cost(&cost, 1, 1, 10, 0, 0);
+    uint64_t free_at[1] = {0};
+    bool busy[1] = {false};
+    struct sx_sched_model a = {.cost = &cost,
+                               .max_batch = 1,
+                               .queued = 1,
+                               .head_samples = 1,
+                               .head_deadline = 300 * SX_MS},
+                          b = a;
+    b.head_deadline = 200 * SX_MS;
+    struct sx_sched_model *models[] = {&a, &b};
+    struct sx_sched state = {1, free_at, busy, models, 2};
+    struct sx_sched_action act;
+    sx_sched_decide(&state, 0, &act);
+    assert_int_equal(act.kind, SX_SCHED_START);
+    assert_int_equal(act.model, 1);
+}
+
+static void company_is_waited_for_but_not_longer(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    fill_cost(&cost, 1, 8, 10, 1, 0);
+    uint64_t free_at[1] = {0};
+    bool busy[1] = {false};
+    struct sx_sched_model m = {.cost = &cost,
+                               .max_batch = 8,
+                               .target_batch = 8,
+                               .max_delay_ns = 5 * SX_MS,
+                               .queued = 3,
+                               .head_samples = 1,
+                               .head_arrival = 100 * SX_MS,
+                               .head_deadline = SX_NEVER};
+    struct sx_sched_model *models[] = {&m};
+    struct sx_sched state = {1, free_at, busy, models, 1};
+    struct sx_sched_action act;
+    sx_sched_decide(&state, 101 * SX_MS, &act);
+    assert_int_equal(act.kind, SX_SCHED_WAIT);
+    assert_int_equal(act.wake_at, 105 * SX_MS);
+    sx_sched_decide(&state, 105 * SX_MS, &act);
+    assert_int_equal(act.kind, SX_SCHED_START);
+    assert_int_equal(act.batch, 3);
+    m.queued = 9; /* full before its time */
+    sx_sched_decide(&state, 101 * SX_MS, &act);
+    assert_int_equal(act.kind, SX_SCHED_START);
+    assert_int_equal(act.batch, 8);
+}
+
+static void lone_width_shrinks_with_the_rate(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    fill_cost(&cost, 8, 1, 64, 0, 0.1);
+    uint64_t free_at[8] = {0};
+    bool busy[8] = {false};
+    struct sx_sched_model m = {.cost = &cost, .max_batch = 1};
+    struct sx_sched_model *models[] = {&m};
+    struct sx_sched state = {8, free_at, busy, models, 1};
+    unsigned last = cost.n_widths;
+    for (double rate = 0.1; rate < 120; rate *= 1.2) {
+        m.arrivals.rate = rate;
+        unsigned wi = sx_sched_lone_width(&state, 0, 0);
+        assert_true(wi <= last);
+        last = wi;
+    }
+    m.arrivals.rate = 0.1;
+    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, 0)], 8);
+    m.arrivals.rate = 120;
+    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, 0)], 1);
+}
+
+static void no_width_is_wasted_on_a_model_that_gains_nothing(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    fill_cost(&cost, 8, 1, 1, 0, 1.0); /* all serial */
+    uint64_t free_at[8] = {0};
+    bool busy[8] = {false};
+    struct sx_sched_model m = {.cost = &cost, .max_batch = 1, .arrivals = {.rate = 0.01}};
+    struct sx_sched_model *models[] = {&m};
+    struct sx_sched state = {8, free_at, busy, models, 1};
+    assert_int_equal(sx_sched_lone_width(&state, 0, 0), 0);
+}
+
+static void prediction_grows_with_the_queue(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    fill_cost(&cost, 2, 4, 30, 10, 0.3);
+    uint64_t free_at[2] = {50 * SX_MS, 20 * SX_MS};
+    bool busy[2] = {true, true};
+    struct sx_sched_model m = {.cost = &cost, .max_batch = 4};
+    struct sx_sched_model *models[] = {&m};
+    struct sx_sched state = {2, free_at, busy, models, 1};
+    uint64_t last = 0;
+    for (m.queued = 0; m.queued < 50; m.queued++) {
+        uint64_t wait, end = sx_sched_predict_finish(&state, 0, 1, 0, &wait);
+        assert_true(end >= last && end > wait);
+        last = end;
+    }
+}
+
+static void rate_is_recent_arrivals_per_second(void **unused)
+{
+    (void)unused;
+    struct sx_arrivals arrivals = {0};
+    struct sx_cost cost;
+    struct sx_rng rng;
+    fill_cost(&cost, 2, 1, 5, 0, 0);
+    sx_rng_init(&rng, 3);
+    uint64_t now = 5 * SX_S;
+    for (int i = 0; i < 20000; i++)
+        sx_arrivals_add(&arrivals, &cost, now += (uint64_t)sx_rng_exponential(&rng, 1e7), 1);
+    assert_true(fabs(sx_arrivals_rate(&arrivals, now) - 100) < 15);
+    assert_true(sx_arrivals_rate(&arrivals, now + 40 * SX_S) < 1);
+}
+
+/* One client that waits for each answer keeps the machine as busy as a crowd would, but nobody
+ * waits for anybody: it keeps all units. */
+static void one_client_at_a_time_keeps_all_units(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    sx_cost_init(&cost, 2, 1, NULL, 0);
+    sx_cost_record(&cost, 1, 1, 65 * SX_MS);
+    sx_cost_record(&cost, 1, 2, 44 * SX_MS);
+    uint64_t free_at[2] = {0}, now = SX_S;
+    bool busy[2] = {false};
+    struct sx_sched_model m = {.cost = &cost, .max_batch = 1};
+    struct sx_sched_model *models[] = {&m};
+    struct sx_sched state = {2, free_at, busy, models, 1};
+    unsigned narrow = 0;
+    for (int i = 0; i < 1000; i++) {
+        sx_arrivals_add(&m.arrivals, &cost, now, 1);
+        unsigned wi = sx_sched_lone_width(&state, 0, now);
+        narrow += cost.widths[wi] == 1;
+        now += (uint64_t)sx_cost_ns(&cost, 1, wi) + 20 * SX_US;
+    }
+    assert_int_equal(narrow, 0);
+    /* A second client changes that. */
+    for (int i = 0; i < 200; i++) {
+        sx_arrivals_add(&m.arrivals, &cost, now, 1);
+        sx_arrivals_add(&m.arrivals, &cost, now + SX_MS, 1);
+        now += 66 * SX_MS;
+    }
+    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, now)], 1);
+}
+
+/* --- a queue in virtual time: the scheduler against every fixed width
+ * --------------------------------- */
+
+struct sim {
+    unsigned units;
+    struct sx_cost cost;
+    struct sx_sched_model model;
+    bool busy[MAX_UNITS];
+    uint64_t free_at[MAX_UNITS];
+};
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Latency at share `q` for Poisson arrivals at `rate` per second. */
+static double simulate(struct sim *s, double rate, unsigned fixed_width, double q, double *ret_p50,
+                       double *ret_throughput)
+{
+    enum { N = 20000, SKIP = 1000 };
+    uint64_t *arrival = calloc(N, sizeof *arrival), *latency = calloc(N, sizeof *latency);
+    struct sx_rng rng;
+    sx_rng_init(&rng, 42);
+    double t = 0;
+    for (int i = 0; i < N; i++)
+        arrival[i] = (uint64_t)((t += sx_rng_exponential(&rng, 1 / rate)) * 1e9);
+    memset(s->busy, 0, sizeof s->busy);
+    memset(s->free_at, 0, sizeof s->free_at);
+    memset(&s->model.arrivals, 0, sizeof s->model.arrivals);
+    s->model.fixed_width = fixed_width;
+    struct sx_sched_model *models[] = {&s->model};
+    struct sx_sched state = {s->units, s->free_at, s->busy, models, 1};
+    int in = 0, head = 0;
+    uint64_t now = 0;
+    while (head < N) {
+        uint64_t next = in < N ? arrival[in] : SX_NEVER;
+        for (unsigned u = 0; u < s->units; u++) {
+            if (s->busy[u] && s->free_at[u] < next)
+                next = s->free_at[u];
+        }
+        now = next;
+        for (unsigned u = 0; u < s->units; u++)
+            s->busy[u] = s->busy[u] && s->free_at[u] > now;
+        while (in < N && arrival[in] <= now)
+            sx_arrivals_add(&s->model.arrivals, &s->cost, arrival[in++], 1);
+        for (;;) {
+            s->model.queued = (unsigned)(in - head);
+            s->model.head_samples = 1;
+            s->model.head_arrival = head < N ? arrival[head] : 0;
+            s->model.head_deadline = SX_NEVER - 1;
+            struct sx_sched_action a;
+            sx_sched_decide(&state, now, &a);
+            if (a.kind == SX_SCHED_WAIT)
+                break;
+            for (unsigned i = 0; i < a.batch; i++, head++)
+                latency[head] = now + a.predicted_ns - arrival[head];
+            for (unsigned u = a.first_unit; u < a.first_unit + a.n_units; u++) {
+                s->busy[u] = true;
+                s->free_at[u] = now + a.predicted_ns;
+            }
+        }
+    }
+    *ret_throughput = N / ((double)now * 1e-9);
+    qsort(latency + SKIP, N - SKIP, sizeof *latency, compare_u64);
+    *ret_p50 = (double)latency[SKIP + (N - SKIP) / 2] * 1e-6;
+    double tail = (double)latency[SKIP + (int)((N - SKIP) * q)] * 1e-6;
+    free(arrival);
+    free(latency);
+    return tail;
+}
+
+/* design.md, fact 3: 65 ms on one core, 44 ms on two.  At every load the tail stays near that of
+ * the best fixed width, the median at low load is the wide one's, and nothing is lost when full. */
+static void width_follows_load(void **unused)
+{
+    (void)unused;
+    struct sim s = {.units = 2};
+    sx_cost_init(&s.cost, 2, 1, NULL, 0);
+    for (int i = 0; i < 3; i++) {
+        sx_cost_record(&s.cost, 1, 1, 65 * SX_MS);
+        sx_cost_record(&s.cost, 1, 2, 44 * SX_MS);
+    }
+    s.model = (struct sx_sched_model){.cost = &s.cost, .max_batch = 1};
+    double capacity = 2 / 0.065;
+    double worst = 0, p50, tp;
+    print_message("# load   p95 width 1   width 2   adaptive   ratio   p50\n");
+    for (double load = 0.05; load < 1; load += 0.1) {
+        double best = INFINITY, tail[3];
+        for (unsigned w = 1; w <= 2; w++) {
+            tail[w] = w == 2 && load * capacity > 22
+                          ? INFINITY
+                          : simulate(&s, load * capacity, w, 0.95, &p50, &tp);
+            best = tail[w] < best ? tail[w] : best;
+        }
+        double own = simulate(&s, load * capacity, 0, 0.95, &p50, &tp);
+        print_message("# %.2f   %8.1f   %8.1f   %8.1f   %.3f   %.1f\n", load, tail[1], tail[2], own,
+                      own / best, p50);
+        worst = own / best > worst ? own / best : worst;
+        if (load < 0.06)
+            assert_true(p50 < 45);
+    }
+    assert_true(worst < 1.10);
+    simulate(&s, 2 * capacity, 0, 0.95, &p50, &tp);
+    assert_true(tp > 0.995 * capacity);
+}
+
+/* The same on more cores, with batches that pay. */
+static void batches_fill_a_bigger_machine(void **unused)
+{
+    (void)unused;
+    struct sim s = {.units = 8};
+    fill_cost(&s.cost, 8, 8, 5, 10, 0.15);
+    s.model = (struct sx_sched_model){.cost = &s.cost, .max_batch = 8, .target_batch = 8};
+    double capacity = 8 * 8 / 0.085, p50, tp;
+    simulate(&s, 1.5 * capacity, 0, 0.95, &p50, &tp);
+    assert_true(tp > 0.98 * capacity);
+    simulate(&s, 0.005 * capacity, 0, 0.95, &p50, &tp);
+    assert_true(p50 < 1.05 * 15 * (0.15 + 0.85 / 8));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_keep_their_promises),
+        cmocka_unit_test(earliest_deadline_goes_first),
+        cmocka_unit_test(company_is_waited_for_but_not_longer),
+        cmocka_unit_test(lone_width_shrinks_with_the_rate),
+        cmocka_unit_test(no_width_is_wasted_on_a_model_that_gains_nothing),
+        cmocka_unit_test(prediction_grows_with_the_queue),
+        cmocka_unit_test(rate_is_recent_arrivals_per_second),
+        cmocka_unit_test(one_client_at_a_time_keeps_all_units),
+        cmocka_unit_test(width_follows_load),
+        cmocka_unit_test(batches_fill_a_bigger_machine),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,215 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_test.c - what config.pbtxt may say, and how it meets the model.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+#include "serve/config.h"
+
+/* The model that sx_config_complete sees: this test's own. */
+struct sx_engine_model {
+    struct sx_port in[2], out[1];
+};
+
+size_t sx_engine_inputs(const struct sx_engine_model *model, const struct sx_port **ret_ports)
+{
+    *ret_ports = model->in;
+    return 2;
+}
+
+size_t sx_engine_outputs(const struct sx_engine_model *model, const struct sx_port **ret_ports)
+{
+    *ret_ports = model->out;
+    return 1;
+}
+
+static struct sx_engine_model batchable(void)
+{
+    return (struct sx_engine_model){
+        .in = {{"a", SX_FP32, 2, {-1, 3}, false}, {"b", SX_INT64, 1, {-1}, true}},
+        .out = {{"y", SX_FP32, 2, {-1, 5}, false}},
+    };
+}
+
+static enum sx_rc parse(const char *text, struct sx_config *c, struct sx_err *err)
+{
+    *err = (struct sx_err){0};
+    return sx_config_parse(text, strlen(text), "config.pbtxt", c, err);
+}
+
+static void test_everything(void **state)
+{
+    (void)state;
+    struct sx_config c;
+    struct sx_err err;
+    assert_int_equal(
+        parse("name: \"m\"\n"
+              "platform: \"onnxruntime_onnx\"\n"
+              "max_batch_size: 16\n"
+              "default_model_filename: \"x.onnx\"\n"
+              "input [ { name: \"a\" data_type: TYPE_FP32 dims: [ 3 ] } ]\n"
+              "output { name: \"y\" data_type: TYPE_FP32 dims: 1 dims: 5\n"
+              "  reshape { shape: [ 5 ] } label_filename: \"l.txt\" }\n"
+              "version_policy: { specific { versions: [ 1, 3 ] } }\n"
+              "dynamic_batching { preferred_batch_size: [ 8, 4, 8 ]\n"
+              "  max_queue_delay_microseconds: 100\n"
+              "  default_queue_policy { default_timeout_microseconds: 2000\n"
+              "    allow_timeout_override: true max_queue_size: 64 } }\n"
+              "instance_group [ { kind: KIND_CPU count: 2 } ]\n"
+              "optimization { graph { level: 1 } }\n"
+              "instance_group { count: 1 }\n"
+              "parameters { key: \"objective_ms\" value { string_value: \"12.5\" } }\n",
+              &c, &err),
+        SX_OK);
+    assert_string_equal(c.name, "m");
+    assert_true(c.has_max_batch_size && c.max_batch_size == 16);
+    assert_string_equal(c.default_filename, "x.onnx");
+    assert_int_equal(c.n_inputs, 1);
+    assert_int_equal(c.outputs[0].rank, 2);
+    assert_true(c.outputs[0].has_reshape && c.outputs[0].reshape[0] == 5);
+    assert_int_equal(c.versions.kind, SX_VERSIONS_SPECIFIC);
+    assert_int_equal(c.versions.n_specific, 2);
+    assert_true(c.dynamic_batching);
+    assert_int_equal(c.n_preferred, 2);
+    assert_int_equal(c.preferred[0], 4);
+    assert_int_equal(c.max_queue_delay_ns, 100000);
+    assert_int_equal(c.default_timeout_ns, 2000000);
+    assert_int_equal(c.max_queue_size, 64);
+    assert_int_equal(c.objective_ns, 12500000);
+    assert_string_equal(c.notes,
+                        "label_filename, allow_timeout_override, instance_group, optimization");
+    sx_config_fini(&c);
+    sx_config_fini(&c); /* harmless */
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        enum sx_rc rc;
+        const char *message;
+    } cases[] = {
+        {"max_batch_siz: 1", SX_INVALID, "config.pbtxt:1:1: unknown field 'max_batch_siz'"},
+        {"input { nam: \"x\" }", SX_INVALID, "unknown field 'nam' in input"},
+        {"max_batch_size: \"4\"", SX_INVALID, "expected an integer, got '4'"},
+        {"max_batch_size: -1", SX_INVALID, "-1 is out of range"},
+        {"max_batch_size { }", SX_INVALID, "expected an integer, got 'a message'"},
+        {"name: x", SX_INVALID, "expected a quoted string"},
+        {"input { dims: 1 }", SX_INVALID, "this input has no name"},
+        {"input { name: 'a' } input { name: 'a' }", SX_INVALID, "input 'a' is there twice"},
+        {"input { name: 'a' data_type: FP32 }", SX_INVALID, "'FP32' is not a type like TYPE_FP32"},
+        {"input { name: 'a' dims: -2 }", SX_INVALID, "-2 is out of range"},
+        {"input { dims: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] }", SX_UNSUPPORTED, "more than 15"},
+        {"input { name: 'a' allow_ragged_batch: true }", SX_UNSUPPORTED, "allow_ragged_batch"},
+        {"platform: \"ensemble\"", SX_UNSUPPORTED, "platform 'ensemble'"},
+        {"backend: \"python\"", SX_UNSUPPORTED, "backend 'python'"},
+        {"\nsequence_batching { }", SX_UNSUPPORTED, "config.pbtxt:2:1: 'sequence_batching'"},
+        {"ensemble_scheduling { step { } }", SX_UNSUPPORTED, "'ensemble_scheduling'"},
+        {"model_transaction_policy { decoupled: true }", SX_UNSUPPORTED, "'decoupled'"},
+        {"default_model_filename: \"../x\"", SX_INVALID, "is a path"},
+        {"dynamic_batching { default_queue_policy { timeout_action: DELAY } }", SX_UNSUPPORTED,
+         "late requests are rejected"},
+        {"parameters { key: 'objective_ms' value { string_value: 'soon' } }", SX_INVALID,
+         "expected milliseconds above 0, got 'soon'"},
+        {"parameters { key: 'objective_ms' value { string_value: '-1' } }", SX_INVALID, "above 0"},
+        {"parameters { key: 'max_queue_size' value { string_value: '0' } }", SX_INVALID, "above 0"},
+        {"version_policy { latest { num_versions: 0 } }", SX_INVALID, "out of range"},
+        {"dynamic_batching: 1", SX_INVALID, "expected a message in braces, got '1'"},
+        {"input {", SX_INVALID, "but the file ends"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct sx_config c;
+        struct sx_err err;
+        assert_int_equal(parse(cases[i].text, &c, &err), cases[i].rc);
+        assert_int_equal(err.rc, cases[i].rc);
+        if (!strstr(err.message, cases[i].message))
+            fail_msg("'%s' does not contain '%s'", err.message, cases[i].message);
+        sx_config_fini(&c);
+    }
+}
+
+static void test_complete_empty(void **state)
+{
+    (void)state;
+    struct sx_engine_model m = batchable();
+    struct sx_config c;
+    sx_config_init(&c);
+    assert_int_equal(sx_config_complete(&c, &m, 4, NULL), SX_OK);
+    assert_int_equal(c.max_batch_size, 4);
+    assert_true(c.dynamic_batching);
+    assert_int_equal(c.n_inputs, 2);
+    assert_string_equal(c.inputs[0].name, "a");
+    assert_int_equal(c.inputs[0].rank, 1); /* the batch dimension is not among them */
+    assert_int_equal(c.inputs[0].dims[0], 3);
+    assert_true(c.inputs[1].optional);
+    assert_string_equal(c.platform, "onnxruntime_onnx");
+    sx_config_fini(&c);
+
+    m.out[0].dims[0] = 1; /* not batchable */
+    assert_int_equal(sx_config_complete(&c, &m, 4, NULL), SX_OK);
+    assert_int_equal(c.max_batch_size, 0);
+    assert_false(c.dynamic_batching);
+    assert_int_equal(c.inputs[0].rank, 2);
+    sx_config_fini(&c);
+}
+
+static void test_complete_checks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *message; /* NULL: fine */
+    } cases[] = {
+        {"max_batch_size: 8 input { name: 'a' data_type: TYPE_FP32 dims: 3 }", NULL},
+        {"max_batch_size: 8 input { name: 'a' dims: [1,3] reshape { shape: 3 } }", NULL},
+        {"input { name: 'a' data_type: TYPE_FP32 dims: [ -1, 3 ] }", NULL}, /* no batching */
+        {"max_batch_size: 0 input { name: 'a' dims: [ 2, 3 ] }", NULL},
+        {"max_batch_size: 8 input { name: 'z' }", "input 'z' of config.pbtxt is not in the model"},
+        {"max_batch_size: 8 output { name: 'y' data_type: TYPE_INT8 }",
+         "output 'y': config.pbtxt says TYPE_INT8, the model has TYPE_FP32"},
+        {"max_batch_size: 8 input { name: 'a' dims: 4 }",
+         "input 'a': config.pbtxt says dims [4], the model has [3] after the batch dimension"},
+        {"max_batch_size: 8 input { name: 'a' dims: -1 }", "says dims [-1], the model has [3]"},
+        {"max_batch_size: 2 dynamic_batching { preferred_batch_size: 4 }",
+         "preferred_batch_size 4 is over max_batch_size 2"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct sx_engine_model m = batchable();
+        struct sx_config c;
+        struct sx_err err;
+        assert_int_equal(parse(cases[i].text, &c, &err), SX_OK);
+        enum sx_rc rc = sx_config_complete(&c, &m, 4, &err);
+        assert_int_equal(rc, cases[i].message ? SX_INVALID : SX_OK);
+        if (cases[i].message && !strstr(err.message, cases[i].message))
+            fail_msg("'%s' does not contain '%s'", err.message, cases[i].message);
+        if (!rc)
+            assert_int_equal(c.n_inputs, 2);
+        sx_config_fini(&c);
+    }
+    struct sx_engine_model m = batchable();
+    m.in[1].rank = -1;
+    struct sx_config c;
+    struct sx_err err;
+    assert_int_equal(parse("max_batch_size: 8", &c, &err), SX_OK);
+    assert_int_equal(sx_config_complete(&c, &m, 4, &err), SX_INVALID);
+    assert_non_null(strstr(err.message, "'b' has shape unknown"));
+    sx_config_fini(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_complete_empty),
+        cmocka_unit_test(test_complete_checks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

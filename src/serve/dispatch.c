@@ -1,0 +1,476 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dispatch.c - requests into queues, queues into jobs, jobs into answers.
+ *
+ * Always true while the server's lock is free
+ *   D1  a request is in a model's queue (QUEUED), in a job's list (RUNNING), or its caller's.
+ *   D2  unit_busy[u] is set exactly while one job has u in [first_unit, first_unit + width).
+ *   D3  queued_samples is the sum over the queue; it is ordered by priority, then deadline.
+ *   D4  if something waits and could start, it has been started; if only time can change
+ *       that, the alarm is set for then.
+ *   D5  in_flight counts requests in D1's first two states, and profiling jobs.
+ *
+ * Threads: sx_server_infer in the caller's, job_done in a unit's, sx_server_alarm in the alarm's.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "serve/server_int.h"
+
+/* Without a run for this long, a request is let through although it is predicted to be late: the
+ * prediction may stem from a stall, and only a run can mend it. */
+#define PROBE_NS (1 * SX_S)
+
+void sx_outcome_init(struct outcome *o)
+{
+    sx_list_init(&o->start);
+    sx_list_init(&o->finished);
+}
+
+static struct sx_request *queue_head(const struct sx_model *m)
+{
+    return sx_list_empty(&m->queue) ? NULL
+                                    : SX_CONTAINER_OF(m->queue.next, struct sx_request, link);
+}
+
+static uint32_t rank_of(const struct sx_request *r)
+{
+    return r->priority ? r->priority : UINT32_MAX;
+}
+
+static void queue_insert(struct sx_model *m, struct sx_request *r)
+{
+    struct sx_list *at = &m->queue;
+    while (at->prev != &m->queue) {
+        struct sx_request *before = SX_CONTAINER_OF(at->prev, struct sx_request, link);
+        if (rank_of(before) < rank_of(r) ||
+            (rank_of(before) == rank_of(r) && before->deadline_ns <= r->deadline_ns))
+            break;
+        at = at->prev;
+    }
+    sx_list_insert(at, &r->link);
+    r->state = SX_REQUEST_QUEUED;
+    m->queued_requests++;
+    m->queued_samples += r->samples;
+}
+
+static void queue_remove(struct sx_model *m, struct sx_request *r)
+{
+    sx_list_remove(&r->link);
+    m->queued_requests--;
+    m->queued_samples -= r->samples;
+}
+
+/* Take a request out of the server; `done` is called by the flush. */
+static void finish(struct sx_server *s, struct sx_request *r, struct outcome *o)
+{
+    r->state = SX_REQUEST_DONE;
+    sx_list_insert(&o->finished, &r->link);
+    if (--s->in_flight == 0)
+        pthread_cond_broadcast(&s->idle);
+}
+
+static void expire(struct sx_server *s, struct sx_request *r, uint64_t now, struct outcome *o)
+{
+    struct sx_model *m = r->model;
+    queue_remove(m, r);
+    m->stats->expired++;
+    m->stats->fail_ns += now - r->arrival_ns;
+    r->rc = sx_fail(&r->err, SX_DEADLINE, "Request timeout expired");
+    finish(s, r, o);
+}
+
+/* Bring what the scheduler sees of a model up to date with its queue. */
+static void refresh(struct sx_model *m)
+{
+    struct sx_sched_model *v = &m->sched;
+    struct sx_request *head = queue_head(m);
+    v->queued = head ? m->queued_samples : 0;
+    if (!head)
+        return;
+    v->head_samples = head->samples;
+    v->head_arrival = head->arrival_ns;
+    v->head_deadline = head->deadline_ns;
+    if (!m->varies)
+        return;
+    v->queued = 0; /* only neighbours of one shape share a batch */
+    SX_LIST_FOREACH (it, &m->queue) {
+        struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
+        if (r->shape_class != head->shape_class || v->queued >= m->max_batch)
+            break;
+        v->queued += r->samples;
+    }
+}
+
+static bool may_probe(const struct sx_model *m, uint64_t now)
+{
+    return !m->running_jobs && now - m->last_run_ns > PROBE_NS;
+}
+
+/* Drop heads that cannot end in time even if they started now on the best width. */
+static void expire_heads(struct sx_server *s, struct sx_model *m, uint64_t now, struct outcome *o)
+{
+    struct sx_request *r;
+    while ((r = queue_head(m)) != NULL) {
+        double least = sx_cost_ns(&m->cost, r->samples, 0);
+        for (unsigned wi = 1; wi < m->cost.n_widths; wi++) {
+            double ns = sx_cost_ns(&m->cost, r->samples, wi);
+            least = ns < least ? ns : least;
+        }
+        if (r->deadline_ns > now &&
+            (sx_time_add(now, (uint64_t)least) <= r->deadline_ns || may_probe(m, now)))
+            break;
+        expire(s, r, now, o);
+    }
+}
+
+static struct sx_job *take_job(struct sx_model *m)
+{
+    struct sx_job *job = NULL;
+    if (!sx_list_empty(&m->free_jobs)) {
+        job = SX_CONTAINER_OF(m->free_jobs.next, struct sx_job, link);
+        sx_list_remove(&job->link);
+    } else if (sx_job_create(m, &job)) {
+        return NULL; /* no memory: the queue waits for a job that ends */
+    }
+    return job;
+}
+
+static void job_done(struct sx_task *task);
+
+static void start_job(struct sx_server *s, struct sx_job *job, unsigned first_unit, unsigned width,
+                      uint64_t predicted_ns, uint64_t now, struct outcome *o)
+{
+    job->first_unit = first_unit;
+    job->width = width;
+    job->predicted_ns = predicted_ns;
+    job->session = sx_model_session(job->model, width, first_unit);
+    job->start_ns = now;
+    job->task->run = sx_job_run;
+    job->task->done = job_done;
+    job->task->first_unit = first_unit;
+    job->task->n_units = width;
+    job->model->running_jobs++;
+    for (unsigned u = first_unit; u < first_unit + width; u++) {
+        s->unit_busy[u] = true;
+        s->unit_free_at[u] = sx_time_add(now, predicted_ns);
+        s->unit_since[u] = now;
+    }
+    sx_list_insert(&o->start, &job->link);
+}
+
+/* Act on a START: move requests from the queue into a job.  False when nothing was started. */
+static bool start_batch(struct sx_server *s, const struct sx_sched_action *a, uint64_t now,
+                        struct outcome *o)
+{
+    struct sx_model *m = s->models[a->model];
+    struct sx_job *job = take_job(m);
+    if (!job)
+        return false;
+    unsigned wi = sx_cost_width_index(&m->cost, a->n_units);
+    double spread = sx_cost_spread_ns(&m->cost, a->batch, wi);
+    uint64_t ends = sx_time_add(now, a->predicted_ns + (uint64_t)spread);
+    uint64_t shape_class = queue_head(m)->shape_class;
+    struct sx_request *r;
+    job->samples = 0;
+    while ((r = queue_head(m)) != NULL && r->shape_class == shape_class &&
+           job->samples + r->samples <= a->batch) {
+        if (ends > r->deadline_ns && !may_probe(m, now)) {
+            expire(s, r, now, o); /* its answer would come too late: give its place to another */
+            continue;
+        }
+        queue_remove(m, r);
+        r->state = SX_REQUEST_RUNNING;
+        r->start_ns = now;
+        sx_list_insert(&job->requests, &r->link);
+        job->samples += r->samples;
+        m->running_requests++;
+    }
+    if (!job->samples) {
+        sx_list_insert(&m->free_jobs, &job->link);
+        return true; /* the queue became shorter: ask again */
+    }
+    uint64_t predicted = job->samples == a->batch
+                             ? a->predicted_ns
+                             : (uint64_t)sx_cost_ns(&m->cost, job->samples, wi);
+    start_job(s, job, a->first_unit, a->n_units, predicted, now, o);
+    return true;
+}
+
+void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
+{
+    struct sx_sched state = {.n_units = s->n_units,
+                             .free_at = s->unit_free_at,
+                             .busy = s->unit_busy,
+                             .models = s->sched_models,
+                             .n_models = s->n_models};
+    struct sx_sched_action a;
+    for (;;) {
+        for (unsigned i = 0; i < s->n_models; i++) {
+            expire_heads(s, s->models[i], now, o);
+            refresh(s->models[i]);
+        }
+        sx_sched_decide(&state, now, &a);
+        if (a.kind == SX_SCHED_WAIT || !start_batch(s, &a, now, o))
+            break;
+    }
+    uint64_t wake = a.kind == SX_SCHED_WAIT ? a.wake_at : SX_NEVER;
+    bool waiting = false;
+    for (unsigned i = 0; i < s->n_models; i++) {
+        struct sx_request *head = queue_head(s->models[i]);
+        if (!head)
+            continue;
+        waiting = true;
+        wake = head->deadline_ns < wake ? head->deadline_ns : wake;
+    }
+    if (!waiting && !s->stopping) {
+        unsigned first;
+        struct sx_job *job = sx_profile_next(s, &first);
+        if (job) {
+            s->in_flight++;
+            start_job(s, job, first, job->width, job->predicted_ns, now, o);
+        }
+    }
+    sx_exec_set_alarm(s->exec, wake);
+}
+
+void sx_server_flush(struct sx_server *s, struct outcome *o)
+{
+    while (!sx_list_empty(&o->start)) {
+        struct sx_job *job = SX_CONTAINER_OF(o->start.next, struct sx_job, link);
+        sx_list_remove(&job->link);
+        sx_exec_submit(s->exec, job->task);
+    }
+    while (!sx_list_empty(&o->finished)) {
+        struct sx_request *r = SX_CONTAINER_OF(o->finished.next, struct sx_request, link);
+        sx_list_remove(&r->link);
+        r->done(r);
+    }
+}
+
+static void count_run(struct sx_model *m, const struct sx_job *job)
+{
+    struct sx_model_stats *st = m->stats;
+    st->executions++;
+    struct sx_batch_stats *b = NULL;
+    for (unsigned i = 0; i < st->n_batches && !b; i++) {
+        if (st->batches[i].batch == job->samples)
+            b = &st->batches[i];
+    }
+    if (!b && st->n_batches < sizeof st->batches / sizeof *st->batches) {
+        b = &st->batches[st->n_batches++];
+        b->batch = job->samples;
+    }
+    if (b) {
+        b->count++;
+        b->infer_ns += job->infer_ns - job->input_ns;
+    }
+    st->width_runs[sx_cost_width_index(&m->cost, job->width)]++;
+}
+
+static void count_request(struct sx_model *m, const struct sx_job *job, const struct sx_request *r)
+{
+    struct sx_model_stats *st = m->stats;
+    if (r->rc) {
+        if (r->rc == SX_CANCELLED)
+            st->cancelled++;
+        else if (r->rc == SX_INVALID)
+            st->invalid++;
+        else
+            st->failed++;
+        st->fail_ns += job->end_ns - r->arrival_ns;
+        return;
+    }
+    st->success++;
+    st->samples += r->samples;
+    st->request_ns += job->end_ns - r->arrival_ns;
+    st->queue_ns += job->start_ns - r->arrival_ns;
+    st->input_ns += job->input_ns - job->start_ns;
+    st->infer_ns += job->infer_ns - job->input_ns;
+    st->output_ns += job->end_ns - job->infer_ns;
+    sx_hist_add(&st->latency, job->end_ns - r->arrival_ns);
+    sx_hist_add(&st->queue, job->start_ns - r->arrival_ns);
+}
+
+/* The exec's `done`: learn, start what can start now, then answer. */
+static void job_done(struct sx_task *task)
+{
+    struct sx_job *job = task->user;
+    struct sx_model *m = job->model;
+    struct sx_server *s = m->server;
+    struct outcome o;
+    sx_outcome_init(&o);
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME_COARSE, &wall);
+    bool profile = sx_list_empty(&job->requests);
+    sx_job_scatter(job);
+    pthread_mutex_lock(&s->lock);
+    uint64_t now = sx_clock_now(s->clock);
+    job->end_ns = now;
+    for (unsigned u = job->first_unit; u < job->first_unit + job->width; u++) {
+        s->unit_busy[u] = false;
+        s->unit_busy_ns[u] += now - s->unit_since[u];
+    }
+    m->running_jobs--;
+    m->last_run_ns = now;
+    if (!job->rc) {
+        double was = (double)job->predicted_ns, took = (double)(now - job->start_ns);
+        if (was > 0 && took > 0 && !profile) {
+            double error = was > took ? (was - took) / took : (took - was) / took;
+            double weight =
+                m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1) : 0.05;
+            m->stats->prediction_error += weight * (error - m->stats->prediction_error);
+        }
+        sx_cost_record(&m->cost, job->samples, job->width, now - job->start_ns);
+    } else if (profile) {
+        m->profile_done = true; /* made-up inputs do not suit it: learn from requests alone */
+    }
+    if (profile) {
+        s->in_flight--;
+    } else {
+        count_run(m, job);
+        m->stats->last_inference_ms =
+            (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+    }
+    SX_LIST_FOREACH_SAFE (it, &job->requests) {
+        struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
+        r->end_ns = now;
+        r->batch = job->samples;
+        r->width = job->width;
+        if (r->cancelled)
+            r->rc = sx_fail(&r->err, SX_CANCELLED, "the client went away");
+        count_request(m, job, r);
+        m->running_requests--;
+        sx_list_remove(&r->link);
+        finish(s, r, &o);
+    }
+    sx_job_reset(job);
+    sx_list_insert(m->free_jobs.next, &job->link);
+    sx_server_pump(s, now, &o);
+    if (!s->in_flight)
+        pthread_cond_broadcast(&s->idle);
+    pthread_mutex_unlock(&s->lock);
+    sx_server_flush(s, &o);
+}
+
+/* Is there room, and would it end in time?  [lock] held. */
+static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_request *r, uint64_t now,
+                        struct sx_err *err)
+{
+    if (s->stopping)
+        return sx_fail(err, SX_UNAVAILABLE,
+                       "Server is stopping, scheduler has stopped accepting new "
+                       "inference requests");
+    uint64_t limit = m->config.max_queue_size;
+    if (m->queued_requests >= limit)
+        return sx_fail(err, SX_UNAVAILABLE, "Exceeds maximum queue size");
+    unsigned index = 0;
+    while (s->models[index] != m)
+        index++;
+    struct sx_sched state = {.n_units = s->n_units,
+                             .free_at = s->unit_free_at,
+                             .busy = s->unit_busy,
+                             .models = s->sched_models,
+                             .n_models = s->n_models};
+    uint64_t wait;
+    uint64_t end = sx_sched_predict_finish(&state, index, r->samples, now, &wait);
+    double spread = sx_cost_spread_ns(&m->cost, r->samples, 0);
+    if (sx_time_add(end, (uint64_t)spread) > r->deadline_ns && (wait || !may_probe(m, now))) {
+        /* Alone it may be given more units than the prediction takes. */
+        double least = sx_cost_ns(&m->cost, r->samples, m->cost.n_widths - 1);
+        if (wait || sx_time_add(now, (uint64_t)least) > r->deadline_ns)
+            return sx_fail(err, SX_UNAVAILABLE,
+                           "Request timeout expired: predicted to take %.1f ms, allowed %.1f ms",
+                           (double)(end - now) * 1e-6, (double)(r->deadline_ns - now) * 1e-6);
+    }
+    return SX_OK;
+}
+
+enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_err *err)
+{
+    struct sx_model *m = r->model;
+    enum sx_rc rc = sx_request_check(r, err);
+    if (rc) {
+        pthread_mutex_lock(&s->lock);
+        m->stats->invalid++;
+        pthread_mutex_unlock(&s->lock);
+        return rc;
+    }
+    struct outcome o;
+    sx_outcome_init(&o);
+    uint64_t timeout = r->timeout_ns ? r->timeout_ns : m->config.default_timeout_ns;
+    pthread_mutex_lock(&s->lock);
+    uint64_t now = sx_clock_now(s->clock);
+    r->arrival_ns = now;
+    r->deadline_ns = sx_time_add(now, timeout);
+    sx_arrivals_add(&m->sched.arrivals, &m->cost, now, r->samples);
+    rc = admit(s, m, r, now, err);
+    if (rc) {
+        m->stats->rejected++;
+    } else {
+        s->in_flight++;
+        queue_insert(m, r);
+        /* With every unit busy nothing can start now; a completion will ask again.  Only a new
+         * head needs the alarm. */
+        sx_server_pump(s, now, &o);
+    }
+    pthread_mutex_unlock(&s->lock);
+    sx_server_flush(s, &o);
+    return rc;
+}
+
+void sx_server_cancel(struct sx_server *s, struct sx_request *r)
+{
+    struct outcome o;
+    sx_outcome_init(&o);
+    pthread_mutex_lock(&s->lock);
+    if (r->state == SX_REQUEST_QUEUED) {
+        queue_remove(r->model, r);
+        r->model->stats->cancelled++;
+        r->rc = sx_fail(&r->err, SX_CANCELLED, "the client went away");
+        finish(s, r, &o);
+    } else {
+        r->cancelled = true;
+    }
+    pthread_mutex_unlock(&s->lock);
+    sx_server_flush(s, &o);
+}
+
+void sx_server_alarm(void *server)
+{
+    struct sx_server *s = server;
+    struct outcome o;
+    sx_outcome_init(&o);
+    pthread_mutex_lock(&s->lock);
+    sx_server_pump(s, sx_clock_now(s->clock), &o);
+    pthread_mutex_unlock(&s->lock);
+    sx_server_flush(s, &o);
+}
+
+void sx_server_fail_queued(struct sx_server *s, enum sx_rc rc, const char *message,
+                           struct outcome *o)
+{
+    for (unsigned i = 0; i < s->n_models; i++) {
+        struct sx_request *r;
+        while ((r = queue_head(s->models[i])) != NULL) {
+            queue_remove(s->models[i], r);
+            s->models[i]->stats->failed++;
+            r->rc = sx_fail(&r->err, rc, "%s", message);
+            finish(s, r, o);
+        }
+    }
+}
+
+unsigned sx_server_retry_after(struct sx_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    double ns = 0;
+    for (unsigned i = 0; i < s->n_models; i++)
+        ns += s->models[i]->queued_samples * s->models[i]->cost.unit_ns;
+    pthread_mutex_unlock(&s->lock);
+    double seconds = ns * 1e-9 / s->n_units;
+    return seconds < 1 ? 1 : seconds > 60 ? 60 : (unsigned)(seconds + 0.999);
+}

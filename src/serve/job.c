@@ -1,0 +1,180 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * job.c - one run: gather the requests' rows, compute, give each request its rows.
+ *
+ * A batch of one request is not copied: its tensors go to the engine as they are.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve/server_int.h"
+
+enum sx_rc sx_job_create(struct sx_model *model, struct sx_job **ret_job)
+{
+    struct sx_job *job =
+        calloc(1, sizeof *job + (model->n_in + model->n_out) * sizeof *job->inputs);
+    if (!job)
+        return SX_NO_MEMORY;
+    job->model = model;
+    job->inputs = (struct sx_tensor *)(void *)(job + 1);
+    job->outputs = job->inputs + model->n_in;
+    sx_list_init(&job->requests);
+    sx_list_init(&job->link);
+    enum sx_rc rc = sx_exec_task_create(model->server->exec, &job->task);
+    if (rc) {
+        free(job);
+        return rc;
+    }
+    job->task->user = job;
+    job->task->name = model->config.name;
+    *ret_job = job;
+    return SX_OK;
+}
+
+void sx_job_destroy(struct sx_job *job)
+{
+    if (!job)
+        return;
+    sx_job_reset(job);
+    sx_exec_task_destroy(job->model->server->exec, job->task);
+    free(job);
+}
+
+void sx_job_reset(struct sx_job *job)
+{
+    for (size_t i = 0; i < job->model->n_in; i++)
+        sx_tensor_unref(&job->inputs[i]);
+    for (size_t i = 0; i < job->model->n_out; i++)
+        sx_tensor_unref(&job->outputs[i]);
+    job->rc = SX_OK;
+}
+
+static struct sx_request *first_request(const struct sx_job *job)
+{
+    return SX_CONTAINER_OF(job->requests.next, struct sx_request, link);
+}
+
+/* Put the rows of all requests one after the other. */
+static enum sx_rc gather_input(struct sx_job *job, size_t i)
+{
+    struct sx_request *head = first_request(job);
+    struct sx_tensor *to = &job->inputs[i];
+    if (head->link.next == &job->requests || head->inputs[i].dtype == SX_DTYPE_NONE) {
+        sx_tensor_ref(to, &head->inputs[i]);
+        return SX_OK;
+    }
+    size_t nbytes = 0;
+    SX_LIST_FOREACH (it, &job->requests)
+        nbytes += SX_CONTAINER_OF(it, struct sx_request, link)->inputs[i].nbytes;
+    struct sx_tensor t = head->inputs[i];
+    t.dims[0] = job->samples;
+    t.buffer = sx_pool_get(job->model->server->pool, nbytes);
+    if (!t.buffer)
+        return SX_NO_MEMORY;
+    t.data = t.buffer->data;
+    t.nbytes = nbytes;
+    unsigned char *at = t.data;
+    SX_LIST_FOREACH (it, &job->requests) {
+        const struct sx_tensor *from = &SX_CONTAINER_OF(it, struct sx_request, link)->inputs[i];
+        if (from->nbytes) {
+            memcpy(at, from->data, from->nbytes);
+            at += from->nbytes;
+        }
+    }
+    *to = t;
+    return SX_OK;
+}
+
+/* Where the model declares the shape, the result is written into memory of our pool, from
+ * which it travels to the client uncopied. */
+static enum sx_rc allocate_outputs(struct sx_job *job)
+{
+    const struct sx_model *m = job->model;
+    if (atomic_load_explicit(&m->self_alloc, memory_order_relaxed))
+        return SX_OK;
+    for (size_t i = 0; i < m->n_out; i++) {
+        const struct sx_port *p = &m->out[i];
+        int64_t dims[SX_MAX_RANK];
+        bool fixed = p->rank >= 0 && p->dtype != SX_BYTES;
+        for (int d = 0; fixed && d < p->rank; d++) {
+            dims[d] = d == 0 && m->batchable ? (int64_t)job->samples : p->dims[d];
+            fixed = dims[d] >= 0;
+        }
+        if (!fixed)
+            continue;
+        enum sx_rc rc = sx_tensor_alloc(&job->outputs[i], m->server->pool, p->dtype, dims, p->rank);
+        if (rc)
+            return rc;
+    }
+    return SX_OK;
+}
+
+static void drop_outputs(struct sx_job *job)
+{
+    for (size_t i = 0; i < job->model->n_out; i++)
+        sx_tensor_unref(&job->outputs[i]);
+}
+
+void sx_job_run(struct sx_task *task)
+{
+    struct sx_job *job = task->user;
+    struct sx_model *m = job->model;
+    enum sx_rc rc = SX_OK;
+    if (sx_list_empty(&job->requests))
+        rc = sx_profile_inputs(job);
+    else
+        for (size_t i = 0; !rc && i < m->n_in; i++)
+            rc = gather_input(job, i);
+    if (!rc)
+        rc = allocate_outputs(job);
+    job->input_ns = sx_clock_now(m->server->clock);
+    uint64_t took = 0;
+    if (rc) {
+        sx_fail(&job->err, rc, "no memory for a batch of %u", job->samples);
+    } else {
+        rc = sx_session_run(job->session, job->inputs, job->outputs, &took, &job->err);
+        if (rc && rc != SX_NO_MEMORY &&
+            !atomic_load_explicit(&m->self_alloc, memory_order_relaxed)) {
+            /* Perhaps only because a declared output shape does not hold: let the engine say. */
+            drop_outputs(job);
+            rc = sx_session_run(job->session, job->inputs, job->outputs, &took, &job->err);
+            if (!rc)
+                atomic_store_explicit(&m->self_alloc, true, memory_order_relaxed);
+        }
+    }
+    job->rc = rc;
+    task->virtual_ns = took;
+    job->infer_ns = sx_clock_now(m->server->clock) + took;
+}
+
+void sx_job_scatter(struct sx_job *job)
+{
+    const struct sx_model *m = job->model;
+    int64_t row = 0;
+    bool alone = job->requests.next->next == &job->requests;
+    SX_LIST_FOREACH (it, &job->requests) {
+        struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
+        r->rc = job->rc;
+        if (job->rc)
+            r->err = job->err;
+        for (size_t i = 0; !r->rc && i < m->n_out; i++) {
+            if (alone) {
+                sx_tensor_move(&r->outputs[i], &job->outputs[i]);
+                continue;
+            }
+            const struct sx_tensor *out = &job->outputs[i];
+            if (out->rank < 1 || out->dims[0] != (int64_t)job->samples) {
+                r->rc = sx_fail(&r->err, SX_ENGINE,
+                                "output '%s' of model '%s' does not keep the batch dimension",
+                                m->out[i].name, m->config.name);
+                sx_hint(&r->err, "set max_batch_size: 0 in the model's config.pbtxt");
+            } else {
+                r->rc = sx_tensor_slice(&r->outputs[i], out, row, r->samples);
+                if (r->rc)
+                    sx_fail(&r->err, r->rc, "output '%s' cannot be divided", m->out[i].name);
+            }
+        }
+        row += r->samples;
+    }
+}

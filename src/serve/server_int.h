@@ -1,0 +1,131 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server_int.h - what serve/'s files share; for serve/ alone.
+ *
+ * Guards.  [lock] server->lock; [once] written before the object is published; [job] whoever
+ * runs the job; [pool] model->pool_lock.  Ranks: load_lock < lock < pool_lock.  Nothing is called
+ * out (exec, `done`, engine) while `lock` or `pool_lock` is held; what is to be done is collected
+ * in a `struct outcome` and done after the lock is released.
+ */
+#ifndef SX_SERVE_SERVER_INT_H
+#define SX_SERVE_SERVER_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "cost/cost.h"
+#include "sched/sched.h"
+#include "serve/server.h"
+
+/* One run of a model on one batch. */
+struct sx_job {
+    struct sx_task *task;
+    struct sx_model *model;
+    struct sx_session *session;
+    struct sx_list requests; /* in the order of their rows; empty for a profiling run */
+    struct sx_tensor *inputs, *outputs;
+    unsigned samples, first_unit, width;
+    uint64_t predicted_ns;
+    uint64_t start_ns, input_ns, infer_ns, end_ns; /* [job] decided; gathered; computed; done */
+    enum sx_rc rc;
+    struct sx_err err;
+    struct sx_list link; /* in model->free_jobs or outcome->start */
+};
+
+struct sx_model {
+    struct sx_server *server; /* [once] */
+    struct sx_config config;  /* [once] completed */
+    int64_t version;          /* [once] */
+    struct sx_engine_model *engine_model;
+    const struct sx_port *in, *out; /* [once] */
+    size_t n_in, n_out;
+    struct sx_session ***sessions; /* [once] [width index][group]; width 1 has one for all units */
+    unsigned max_batch;     /* [once] samples in a run; 1 when the model has no batch dimension */
+    bool batchable;         /* [once] first dimension of every input and output is the batch */
+    bool varies;            /* [once] a dimension other than the batch is free */
+    atomic_bool self_alloc; /* the engine allocates outputs: declared shapes do not hold */
+    atomic_uint refs;
+    double load_seconds;
+
+    struct sx_cost cost;         /* [lock] */
+    struct sx_sched_model sched; /* [lock] */
+    struct sx_list queue;        /* [lock] of sx_request.link, by priority, then deadline */
+    unsigned queued_requests, queued_samples; /* [lock] */
+    unsigned running_jobs, running_requests;  /* [lock] */
+    uint64_t last_run_ns;                     /* [lock] when a run ended last; see may_probe() */
+    bool profile_done;                        /* [lock] */
+    struct sx_model_stats *stats;             /* [lock] */
+
+    pthread_mutex_t pool_lock;
+    struct sx_list free_requests; /* [pool] */
+    struct sx_list free_jobs;     /* [lock] */
+};
+
+struct sx_server {
+    struct sx_server_config config; /* [once] */
+    struct sx_exec *exec;
+    struct sx_clock *clock;
+    struct sx_pool *pool;
+    unsigned n_units;
+    pthread_mutex_t load_lock; /* the engine opens one model at a time */
+
+    pthread_mutex_t lock;
+    pthread_cond_t idle;                  /* [lock] signalled when in_flight drops to zero */
+    bool *unit_busy;                      /* [lock] */
+    uint64_t *unit_free_at;               /* [lock] */
+    uint64_t *unit_busy_ns, *unit_since;  /* [lock] busy time so far; start of the present run */
+    struct sx_model **models;             /* [lock] */
+    struct sx_sched_model **sched_models; /* [lock] same order */
+    unsigned n_models, cap_models;
+    struct sx_model_entry *failures; /* [lock] what could not be loaded */
+    unsigned n_failures;
+    unsigned in_flight;      /* [lock] requests admitted and not yet answered, and jobs */
+    bool stopping, aborting; /* [lock] */
+};
+
+/* What to do once the lock is released. */
+struct outcome {
+    struct sx_list start;    /* jobs */
+    struct sx_list finished; /* requests with rc set */
+};
+
+/* dispatch.c */
+void sx_outcome_init(struct outcome *o);
+/* Start what can be started, expire what cannot end in time. [lock] held. */
+void sx_server_pump(struct sx_server *server, uint64_t now, struct outcome *o);
+/* Submit jobs, call `done` of finished requests. No lock held. */
+void sx_server_flush(struct sx_server *server, struct outcome *o);
+void sx_server_alarm(void *server);
+/* Answer everything that still waits with `rc`. [lock] held. */
+void sx_server_fail_queued(struct sx_server *server, enum sx_rc rc, const char *message,
+                           struct outcome *o);
+
+/* job.c */
+enum sx_rc sx_job_create(struct sx_model *model, struct sx_job **ret_job);
+void sx_job_destroy(struct sx_job *job);
+/* The exec task: gather, compute.  On the unit's thread. */
+void sx_job_run(struct sx_task *task);
+/* Give each request its rows of the outputs, or the job's error. */
+void sx_job_scatter(struct sx_job *job);
+void sx_job_reset(struct sx_job *job);
+
+/* profile.c: a run of the cell that is worth measuring most; NULL when none. [lock] held. */
+struct sx_job *sx_profile_next(struct sx_server *server, unsigned *ret_first_unit);
+/* Fill a profiling job's inputs; on the unit's thread. */
+enum sx_rc sx_profile_inputs(struct sx_job *job);
+
+/* model.c */
+struct sx_session *sx_model_session(struct sx_model *model, unsigned width, unsigned first_unit);
+void sx_model_destroy(struct sx_model *model);
+
+/* request.c */
+void sx_request_destroy(struct sx_request *request);
+enum sx_rc sx_request_check(struct sx_request *request, struct sx_err *err);
+
+/* Remember why a model could not be loaded, for the index. Any thread. */
+void sx_server_note_failure(struct sx_server *server, const char *name, int64_t version,
+                            const char *reason);
+
+#endif
