@@ -14,7 +14,7 @@
 
 #include "perf/report.h"
 
-enum { WIDTH = 720, HEIGHT = 340, LEFT = 74, RIGHT = 18, TOP = 14, BOTTOM = 50 };
+enum { WIDTH = 560, HEIGHT = 300, LEFT = 68, RIGHT = 14, TOP = 12, BOTTOM = 46 };
 enum { TICKS = 24 };
 
 struct axis {

@@ -116,12 +116,13 @@ static int by_x(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Points with answers, in order; a closed loop lies at its throughput, an open one at its rate. */
-static size_t order(const struct sx_series *s, size_t *index)
+/* The points (for latencies: those with answers) in order; a closed
+ * loop lies at its throughput, an open one at its rate. */
+static size_t order(const struct sx_series *s, size_t *index, bool latency)
 {
     size_t n = 0;
     for (size_t i = 0; i < s->n_points; i++) {
-        if (s->points[i].outcome[SX_OUTCOME_OK])
+        if (!latency || s->points[i].outcome[SX_OUTCOME_OK])
             index[n++] = i;
     }
     sorting = s; // reports are written by one thread
@@ -134,7 +135,7 @@ static void load_lines(struct sx_chart *c, struct room *m, const struct sx_serie
                        bool latency)
 {
     size_t *index = calloc(s->n_points + 1, sizeof(*index));
-    size_t n = index ? order(s, index) : 0;
+    size_t n = index ? order(s, index, latency) : 0;
     double *x = numbers(m, n), *y = numbers(m, n), *z = numbers(m, n);
     char **tip = texts(m, n);
     if (m->failed || n == 0) {

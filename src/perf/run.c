@@ -186,18 +186,20 @@ static void advance(struct runner *rn, uint64_t now)
 static void account(struct runner *rn, const struct query *q, uint64_t done)
 {
     bool fixed = !rn->windowed;
-    rn->answered += q->worst == SX_OUTCOME_OK;
+    bool ok = q->worst == SX_OUTCOME_OK;
+    uint64_t latency = done > q->due ? done - q->due : 0;
+    rn->answered += ok;
+    if (rn->phase != WARMUP) {
+        rn->completed += ok && done >= rn->from && done < rn->to; // whenever they were due
+        sx_moments_add(&rn->moments, ok, latency);
+    }
     if (fixed ? rn->phase == WARMUP || q->due < rn->from || q->due >= rn->to : rn->phase != MEASURE)
         return;
     sx_stats_add(fixed ? &rn->r->stats : window(rn), q->worst, q->due, q->sent, done,
                  rn->o->objective_ns);
-    if (q->worst == SX_OUTCOME_OK) {
-        rn->completed += done < rn->to;
-        if (rn->o->keep_latencies)
-            sx_moments_keep(&rn->moments, done > q->due ? done - q->due : 0);
-    }
+    if (ok && rn->o->keep_latencies)
+        sx_moments_keep(&rn->moments, latency);
     rn->last_done = done > rn->last_done ? done : rn->last_done;
-    sx_moments_add(&rn->moments, q->worst == SX_OUTCOME_OK, q->due, done);
 }
 
 static void complete(struct runner *rn, const struct sx_completion *c, uint64_t now)
