@@ -78,7 +78,7 @@ struct plain_session *plain_open(const char *path, int threads)
 
 void plain_run(struct plain_session *s, const struct sx_tensor *inputs, int n)
 {
-    OrtValue *in[SX_INPUTS_MAX], *out[SX_INPUTS_MAX] = {0};
+    OrtValue *in[SX_INPUTS_MAX] = {0}, *out[SX_INPUTS_MAX] = {0};
     for (int i = 0; i < n; i++)
         check(api->CreateTensorWithDataAsOrtValue(
             memory, inputs[i].data, inputs[i].nbytes, inputs[i].dims, (size_t)inputs[i].rank,

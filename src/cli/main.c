@@ -18,7 +18,8 @@ static const struct command {
 } commands[] = {
     {"serve", sx_cmd_serve, "serve models over HTTP (the Open Inference Protocol)"},
     {"infer", sx_cmd_infer, "run one request from files, print and save the outputs"},
-    {"inspect", sx_cmd_inspect, "show a model: inputs, outputs, operators, parameters, FLOPs, memory"},
+    {"inspect", sx_cmd_inspect,
+     "show a model: inputs, outputs, operators, parameters, FLOPs, memory"},
     {"perf", sx_cmd_perf, "put load on a model or a server and report latency and throughput"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "print this page, or a subcommand's: help SUBCOMMAND"},

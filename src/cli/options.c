@@ -194,7 +194,7 @@ static int unknown_option(const struct sx_usage *u, const char *typed)
 static bool parse_bool(const char *text, bool *ret)
 {
     static const char *const yes[] = {"true", "1", "yes", "on"}, *const no[] = {"false", "0", "no",
-                                                                              "off"};
+                                                                                "off"};
 
     for (size_t i = 0; i < 4; i++) {
         if (strcasecmp(text, yes[i]) == 0 || strcasecmp(text, no[i]) == 0) {

@@ -123,14 +123,35 @@ double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi
     return a->runs || b->runs ? spread : 0.2 * sx_cost_ns(cost, batch, wi);
 }
 
-static void learn(struct sx_cost_entry *e, double ns, double predicted, double weight)
+/* Busy time after which an unused cell has gone most of the way back to its floor. */
+#define RELAX_NS 10e9
+/* Time of runs slower than the floor after which the floor has gone most of the way up to them: a
+ * machine that became slower for good is believed in the end. */
+#define FLOOR_NS 30e9
+/* A cell idle for longer knows little: its next run counts half. */
+#define STALE_NS 1e9
+
+/* All cells but those just measured drift towards the best they have been. */
+static void relax(struct sx_cost *cost, unsigned wi, unsigned lo, unsigned hi, double busy_ns)
 {
-    if (predicted > 0 && ns > 0) {
-        double error = fabs(predicted - ns) / ns;
-        e->error += (error - e->error) * (e->runs ? RECENT : 1.0) * weight;
+    double share = busy_ns / RELAX_NS;
+    if (share > 0.5)
+        share = 0.5;
+    for (unsigned w = 0; w < cost->n_widths; w++) {
+        for (unsigned b = 0; b < cost->n_batches; b++) {
+            struct sx_cost_entry *e = &cost->cell[w][b];
+            if (!e->runs || (w == wi && (b == lo || b == hi)))
+                continue;
+            e->ns += share * (e->floor_ns - e->ns);
+            e->idle_ns += busy_ns;
+        }
     }
+}
+
+static void learn(struct sx_cost_entry *e, double ns, double weight)
+{
     if (!e->runs) {
-        e->ns = ns;
+        e->ns = e->floor_ns = ns;
         e->spread_ns = 0;
     } else {
         double alpha = 1.0 / (double)(e->runs + 1);
@@ -139,12 +160,20 @@ static void learn(struct sx_cost_entry *e, double ns, double predicted, double w
         /* The first run of a cell pays for caches and page faults: let the second replace it. */
         if (e->runs == 1)
             alpha = ns < e->ns ? 0.9 : alpha;
+        if (e->idle_ns > STALE_NS)
+            alpha = 0.5;
         alpha *= weight;
         if (ns > CLIP * e->ns)
             ns = CLIP * e->ns;
         e->spread_ns += alpha * (fabs(ns - e->ns) - e->spread_ns);
         e->ns += alpha * (ns - e->ns);
+        double rise = ns < FLOOR_NS ? ns / FLOOR_NS : 1;
+        if (e->ns > e->floor_ns)
+            e->floor_ns += rise * weight * (e->ns - e->floor_ns);
+        else
+            e->floor_ns = e->ns;
     }
+    e->idle_ns = 0;
     e->runs++;
 }
 
@@ -174,33 +203,17 @@ void sx_cost_record(struct sx_cost *cost, unsigned batch, unsigned width, uint64
     double at = locate(cost, batch, &lo, &hi);
     if (lo == hi) {
         double scale = (double)cost->batches[lo] / batch; /* 1, but for a batch beyond the grid */
-        learn(&cost->cell[wi][lo], (double)ns * scale, predict(cost, wi, lo), 1);
+        learn(&cost->cell[wi][lo], (double)ns * scale, 1);
     } else {
         /* Between two points: move both by the factor that the interpolation was off by. */
         double predicted = sx_cost_ns(cost, batch, wi);
         double factor = predicted > 0 ? (double)ns / predicted : 1;
         double a = predict(cost, wi, lo), b = predict(cost, wi, hi);
         if (cost->cell[wi][lo].runs && at < 1)
-            learn(&cost->cell[wi][lo], a * factor, a, 1 - at);
+            learn(&cost->cell[wi][lo], a * factor, 1 - at);
         if (cost->cell[wi][hi].runs && at > 0)
-            learn(&cost->cell[wi][hi], b * factor, b, at);
+            learn(&cost->cell[wi][hi], b * factor, at);
     }
+    relax(cost, wi, lo, hi, (double)ns);
     derive(cost);
-}
-
-bool sx_cost_wants(const struct sx_cost *cost, uint64_t want, unsigned *ret_batch,
-                   unsigned *ret_width)
-{
-    for (uint64_t runs = 0; runs < want; runs++) {
-        for (unsigned bi = 0; bi < cost->n_batches; bi++) {
-            for (unsigned wi = 0; wi < cost->n_widths; wi++) {
-                if (cost->cell[wi][bi].runs != runs)
-                    continue;
-                *ret_batch = cost->batches[bi];
-                *ret_width = cost->widths[wi];
-                return true;
-            }
-        }
-    }
-    return false;
 }

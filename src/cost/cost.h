@@ -5,8 +5,10 @@
  *
  * A grid of batch sizes by widths (number of units).  Each cell keeps a recent mean and mean
  * deviation of measured times; a batch between two grid points updates both, in proportion.
- * Cells that were never measured are predicted from those that were.  Plain data of fixed size,
- * no allocation; reads are pure.  Guard: the owner's (the server's lock).
+ * Cells that were never measured are predicted from those that were, and a cell that has not
+ * been used for a while is believed to be as good as it once was: a width that looked slow while
+ * something else disturbed the machine would otherwise never be tried again.  Plain data of fixed
+ * size, no allocation; reads are pure.  Guard: the owner's (the server's lock).
  *
  * A time is what a request sees: from the decision to start until the completion, so it
  * contains the executor's own cost and not only the engine's.
@@ -22,7 +24,8 @@
 
 struct sx_cost_entry {
     double ns, spread_ns; /* mean and mean absolute deviation; the last ~10 runs weigh most */
-    double error;         /* mean of |predicted - measured| / measured, before each update */
+    double floor_ns;      /* the best that it was, forgotten slowly; see cost.c: relax() */
+    double idle_ns;       /* busy time of other cells since it was last measured */
     uint64_t runs;
 };
 
@@ -48,8 +51,5 @@ void sx_cost_record(struct sx_cost *cost, unsigned batch, unsigned width, uint64
 double sx_cost_ns(const struct sx_cost *cost, unsigned batch, unsigned wi);
 /* Predicted mean absolute deviation of that time. */
 double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi);
-/* The next cell worth measuring (fewest runs under `want`, cheap ones first); false when none. */
-bool sx_cost_wants(const struct sx_cost *cost, uint64_t want, unsigned *ret_batch,
-                   unsigned *ret_width);
 
 #endif

@@ -99,17 +99,35 @@ static void odd_batches_teach_their_neighbours(void **state)
     }
 }
 
-static void wants_visits_every_cell(void **state)
+/* A disturbance made width 2 look slow, so that only width 1 was used from then on: after some
+ * seconds width 2 is believed in again. */
+static void an_unused_cell_is_given_another_chance(void **state)
 {
     (void)state;
     struct sx_cost c;
-    sx_cost_init(&c, 4, 8, NULL, 0);
-    unsigned batch, width, n = 0;
-    while (sx_cost_wants(&c, 2, &batch, &width)) {
-        sx_cost_record(&c, batch, width, 1000);
-        assert_true(++n < 1000);
+    sx_cost_init(&c, 2, 1, NULL, 0);
+    for (int i = 0; i < 20; i++) {
+        sx_cost_record(&c, 1, 1, 6500000);
+        sx_cost_record(&c, 1, 2, 3500000);
     }
-    assert_int_equal(n, 2 * c.n_widths * c.n_batches);
+    for (int i = 0; i < 20; i++)
+        sx_cost_record(&c, 1, 2, 12000000);
+    assert_true(sx_cost_ns(&c, 1, 1) > 10e6);
+    int runs = 0;
+    while (sx_cost_ns(&c, 1, 1) > 6.3e6 && runs < 100000) {
+        sx_cost_record(&c, 1, 1, 6500000);
+        runs++;
+    }
+    assert_in_range(runs, 100, 5000);
+    /* if it stays slow, it is believed to be after some tries, and tried less and less */
+    int tries = 0;
+    for (int i = 0; i < 100000; i++) {
+        bool wide = sx_cost_ns(&c, 1, 1) < 6.3e6;
+        tries += wide;
+        sx_cost_record(&c, 1, wide ? 2 : 1, wide ? 12000000 : 6500000);
+    }
+    print_message("# 1 try in %d runs\n", 100000 / tries);
+    assert_in_range(tries, 1, 200);
 }
 
 int main(void)
@@ -121,7 +139,7 @@ int main(void)
         cmocka_unit_test(follows_drift_and_shrugs_off_one_stall),
         cmocka_unit_test(first_run_is_forgotten_by_a_faster_second),
         cmocka_unit_test(odd_batches_teach_their_neighbours),
-        cmocka_unit_test(wants_visits_every_cell),
+        cmocka_unit_test(an_unused_cell_is_given_another_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,7 +143,7 @@ static void copy_field(struct sx_sbuf *s, const struct field *f, const struct wi
 
 static void lean_tensor(struct sx_sbuf *s, struct wire w, struct raw *raw)
 {
-    struct field f;
+    struct field f = {0};
     while (w.at < w.end && get_field(&w, &f)) {
         if (f.number == TENSOR_RAW_DATA && f.type == 2)
             *raw = (struct raw){f.data, f.len};

@@ -139,7 +139,8 @@ enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const
     return rc;
 }
 
-enum sx_rc sx_measure_threshold(struct sx_measure *m, const char *what, struct sx_err *err)
+enum sx_rc sx_measure_threshold(struct sx_measure *m, const char *what, double precision,
+                                struct sx_err *err)
 {
     /* A closed loop of one gives 1/latency: the target can do at least about that much. */
     struct sx_run_opts kept = m->run;
@@ -156,6 +157,7 @@ enum sx_rc sx_measure_threshold(struct sx_measure *m, const char *what, struct s
     if (rate <= 0)
         return sx_fail(err, SX_UNAVAILABLE, "no request was answered");
     sx_threshold_init(&t, rate / 2, rate / 1024, rate * 65536);
+    t.precision = precision;
     return sx_measure_search(m, SX_LOAD_RATE, what, &t, err);
 }
 
@@ -195,7 +197,7 @@ enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind,
     if (kind == SX_SCENARIO_SERVER) {
         m->load.kind = SX_ARRIVAL_POISSON;
         m->run.keep_latencies = false;
-        rc = sx_measure_threshold(m, "highest Poisson rate", err);
+        rc = sx_measure_threshold(m, "highest Poisson rate", 0.02, err);
         m->run.keep_latencies = true;
         rate = m->series->found.value;
         if (!rc && m->series->found.none)

@@ -46,7 +46,8 @@ enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const
                              struct sx_threshold *t, struct sx_err *err);
 /* The congestion threshold: a search over Poisson rates (or m->load's), from what a closed loop
  * says about the target's capacity. */
-enum sx_rc sx_measure_threshold(struct sx_measure *m, const char *what, struct sx_err *err);
+enum sx_rc sx_measure_threshold(struct sx_measure *m, const char *what, double precision,
+                                struct sx_err *err);
 
 /* One MLPerf scenario that lasts at least run.duration_ns.  Fills series->verdict. */
 enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind,

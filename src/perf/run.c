@@ -277,12 +277,11 @@ static void loop(struct runner *rn)
         send_query(rn, q, now, now);
     for (;;) {
         now = sx_clock_now(rn->clock);
+        if (rn->load->concurrency == 0)
+            send_due(rn, now); // first: what was due before the end is still sent
         advance(rn, now);
-        if (rn->load->concurrency == 0) {
-            send_due(rn, now);
-            if (rn->next_due == SX_NEVER && rn->phase == MEASURE && !rn->in_flight)
-                begin_draining(rn, now); // the trace is over
-        }
+        if (rn->next_due == SX_NEVER && rn->phase == MEASURE && !rn->in_flight)
+            begin_draining(rn, now); // the trace is over
         if (rn->refused >= GIVE_UP_AFTER && rn->answered == 0) {
             rn->r->unreachable = true;
             break;

@@ -70,7 +70,7 @@ static enum sx_rc read_fields(struct reader *r, node_t *message, const struct fi
 
 static enum sx_rc get_int(struct reader *r, node_t *node, int64_t min, int64_t max, int64_t *ret)
 {
-    int64_t v;
+    int64_t v = 0;
     if (!sx_pbtxt_int(node, &v))
         return FAIL_AT(r, SX_INVALID, node, "field '%s': expected an integer, got '%.64s'",
                        node->name, value_text(node));
@@ -129,7 +129,7 @@ static enum sx_rc read_unsupported(struct reader *r, node_t *node, void *to)
 /* A flag that is fine as long as it is false. */
 static enum sx_rc read_false(struct reader *r, node_t *node, void *to)
 {
-    bool v;
+    bool v = false;
     enum sx_rc rc = get_bool(r, node, &v);
     return rc || !v ? rc : read_unsupported(r, node, to);
 }
@@ -166,7 +166,7 @@ static enum sx_rc read_dtype(struct reader *r, node_t *node, void *to)
 
 static enum sx_rc add_dim(struct reader *r, node_t *node, int64_t *dims, int *rank)
 {
-    int64_t v;
+    int64_t v = 0;
     enum sx_rc rc = get_int(r, node, -1, INT64_MAX, &v);
     if (rc)
         return rc;
@@ -251,7 +251,7 @@ static enum sx_rc read_output(struct reader *r, node_t *node, void *to)
 static enum sx_rc read_preferred(struct reader *r, node_t *node, void *to)
 {
     struct sx_config *c = to;
-    int64_t v;
+    int64_t v = 0;
     enum sx_rc rc = get_int(r, node, 1, INT32_MAX, &v);
     if (rc)
         return rc;
@@ -273,7 +273,7 @@ static enum sx_rc read_preferred(struct reader *r, node_t *node, void *to)
 /* Microseconds into nanoseconds, bounded so that sums can't overflow. */
 static enum sx_rc get_us(struct reader *r, node_t *node, uint64_t *ret_ns)
 {
-    int64_t v;
+    int64_t v = 0;
     enum sx_rc rc = get_int(r, node, 0, INT64_C(1) << 50, &v);
     if (!rc)
         *ret_ns = (uint64_t)v * SX_US;
@@ -292,7 +292,7 @@ static enum sx_rc read_default_timeout(struct reader *r, node_t *node, void *to)
 
 static enum sx_rc read_queue_size(struct reader *r, node_t *node, void *to)
 {
-    int64_t v;
+    int64_t v = 0;
     enum sx_rc rc = get_int(r, node, 0, UINT32_MAX, &v);
     if (!rc)
         ((struct sx_config *)to)->max_queue_size = (uint64_t)v;
@@ -340,7 +340,7 @@ static enum sx_rc read_batching(struct reader *r, node_t *node, void *to)
 
 static enum sx_rc read_num_versions(struct reader *r, node_t *node, void *to)
 {
-    int64_t v;
+    int64_t v = 0;
     enum sx_rc rc = get_int(r, node, 1, INT32_MAX, &v);
     if (!rc)
         ((struct sx_config *)to)->versions.latest = (unsigned)v;
@@ -350,7 +350,7 @@ static enum sx_rc read_num_versions(struct reader *r, node_t *node, void *to)
 static enum sx_rc read_specific_version(struct reader *r, node_t *node, void *to)
 {
     struct sx_config_version_policy *p = &((struct sx_config *)to)->versions;
-    int64_t v;
+    int64_t v = 0;
     enum sx_rc rc = get_int(r, node, 1, INT64_MAX, &v);
     if (rc)
         return rc;

@@ -190,8 +190,8 @@ static enum sx_rc take_string(struct parser *ps, const char **ret_text, size_t *
 static enum sx_rc parse_scalar(struct parser *ps, uint32_t node)
 {
     char c = peek(ps);
-    const char *text;
-    size_t len;
+    const char *text = "";
+    size_t len = 0;
     enum sx_pbtxt_kind kind = SX_PBTXT_WORD;
     if (c == '"' || c == '\'') {
         enum sx_rc rc = take_string(ps, &text, &len);

@@ -17,7 +17,6 @@
 #include "base/log.h"
 #include "base/sbuf.h"
 #include "serve/server.h"
-#include "serve/server_int.h"
 
 /* The server: writes down what it is asked. */
 struct sx_server {
@@ -35,6 +34,8 @@ enum sx_rc sx_server_load(struct sx_server *server, const char *name, int64_t ve
     return SX_OK;
 }
 
+void sx_server_note_failure(struct sx_server *server, const char *name, int64_t version,
+                            const char *reason); /* of server_int.h, which defines sx_server */
 void sx_server_note_failure(struct sx_server *server, const char *name, int64_t version,
                             const char *reason)
 {

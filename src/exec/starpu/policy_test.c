@@ -171,6 +171,7 @@ int main(void)
         return 1;
     setenv("STARPU_PERF_MODEL_DIR", dir, 1);
     setenv("STARPU_HOME", dir, 1);
+    setenv("HWLOC_PLUGINS_PATH", dir, 1); /* as starpu.c */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),         cmocka_unit_test(test_wakes),
         cmocka_unit_test(test_idle),          cmocka_unit_test(test_bad_cpu),

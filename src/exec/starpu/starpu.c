@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -198,6 +199,30 @@ static void capture_end(struct capture *c, char *buf, size_t size)
         close(c->text);
 }
 
+/* StarPU measures its buses when its directory has no file on them, which takes milliseconds.  We
+ * give it a directory that lives as long as starpu_init, so that nothing goes into the user's
+ * home, two processes never share a file, and no old file is ever wrong.  StarPU remembers the
+ * first name it was given, so it is the same for the life of the process. */
+static char home[256]; /* guarded by in_use */
+
+static enum sx_rc make_home(struct sx_err *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    bool made;
+    if (home[0]) {
+        made = mkdir(home, 0700) == 0;
+    } else {
+        int n = snprintf(home, sizeof home, "%s/staronnx-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+        made = n > 0 && (size_t)n < sizeof home && mkdtemp(home);
+    }
+    if (made)
+        return SX_OK;
+    sx_fail(err, SX_IO, "can't create a temporary directory %s: %m", home);
+    sx_hint(err, "set TMPDIR to a directory that can be written");
+    home[0] = '\0';
+    return SX_IO;
+}
+
 static enum sx_rc start_starpu(const struct sx_exec_config *config, struct sx_err *err)
 {
     struct starpu_conf conf;
@@ -205,23 +230,22 @@ static enum sx_rc start_starpu(const struct sx_exec_config *config, struct sx_er
     if (rc)
         return rc;
 
-    /* StarPU measures its buses when its directory has no file on them, a few milliseconds: in a
-     * directory that lives as long as starpu_init, so that nothing goes into the user's home, two
-     * processes never share a file, and no old file is ever wrong. */
-    const char *tmp = getenv("TMPDIR");
-    char dir[256];
-    int n = snprintf(dir, sizeof dir, "%s/staronnx-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
-    if (n < 0 || (size_t)n >= sizeof dir || !mkdtemp(dir)) {
-        sx_fail(err, SX_IO, "can't create a temporary directory %s: %m", dir);
-        sx_hint(err, "set TMPDIR to a directory that can be written");
-        return SX_IO;
-    }
-    setenv("STARPU_HOME", dir, 1);
-    setenv("STARPU_PERF_MODEL_DIR", dir, 1);
+    rc = make_home(err);
+    if (rc)
+        return rc;
+    setenv("STARPU_HOME", home, 1);
+    setenv("STARPU_PERF_MODEL_DIR", home, 1);
     setenv("STARPU_SILENT", "1", 1);
     setenv("STARPU_WORKERS_NOBIND", "1", 1);  /* policy.c binds */
     setenv("STARPU_WORKERS_GETBIND", "0", 1); /* nor does it count what we may use */
     unsetenv("STARPU_NTHREADS_PER_CORE");
+#ifndef STARPU_USE_CUDA
+    /* hwloc's plug-ins look for displays, OpenCL and Level Zero: 10 ms, X11's libraries and
+     * a leak.  StarPU needs none of them here, so it finds none: the directory is empty. */
+    const char *plugins = getenv("HWLOC_PLUGINS_PATH");
+    char *plugins_before = plugins ? strdup(plugins) : NULL;
+    setenv("HWLOC_PLUGINS_PATH", home, 1);
+#endif
 
     conf.precedence_over_environment_variables = 1;
     conf.ncpus = (int)config->n_units;
@@ -238,7 +262,14 @@ static enum sx_rc start_starpu(const struct sx_exec_config *config, struct sx_er
     capture_begin(&capture);
     int failed = starpu_init(&conf);
     capture_end(&capture, text, sizeof text);
-    sx_dir_remove(dir, NULL);
+    sx_dir_remove(home, NULL);
+#ifndef STARPU_USE_CUDA
+    if (plugins_before)
+        setenv("HWLOC_PLUGINS_PATH", plugins_before, 1);
+    else
+        unsetenv("HWLOC_PLUGINS_PATH");
+    free(plugins_before);
+#endif
     if (failed)
         return sx_fail(err, SX_UNSUPPORTED, "StarPU did not start: %s%s%s", strerror(-failed),
                        text[0] ? ": " : "", text);

@@ -1,0 +1,71 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * perf_int.h - shared by the files of `staronnx perf`.
+ */
+#ifndef SX_CLI_PERF_INT_H
+#define SX_CLI_PERF_INT_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/rc.h"
+#include "cli/options.h"
+#include "perf/dataset.h"
+#include "perf/report.h"
+#include "perf/target.h"
+
+/* What the load is put on. */
+struct perf_target_options {
+    const char *model, *version, *url, *model_path;
+    const char *device, *onnxruntime; /* in-process only */
+    uint64_t batch;
+    struct sx_texts shapes;
+    const char *input_data; /* "zero", "random", or a path */
+    bool json_tensors;
+    uint64_t seed;
+    uint32_t slots;
+    uint64_t timeout_ns;
+    uint64_t server_timeout_us, priority;
+};
+
+/* A target with everything that it borrows. */
+struct perf_opened {
+    struct sx_target *target;
+    void *owned;
+    void (*close)(struct perf_opened *o); /* destroys the target first */
+};
+
+enum sx_rc perf_open_http(const struct perf_target_options *o, struct perf_opened *ret,
+                          struct sx_err *err);
+/* The server library in this process, with the one model of o->model_path. */
+enum sx_rc perf_open_inproc(const struct perf_target_options *o, struct perf_opened *ret,
+                            struct sx_err *err);
+/* Fix the shapes of `info` and make the data, as the options say. */
+enum sx_rc perf_dataset(const struct perf_target_options *o, struct sx_model_info *info,
+                        struct sx_dataset *ret, struct sx_err *err);
+
+/* --- the progress line -------------------------------------------------------------------------- */
+
+struct perf_progress {
+    bool off, tty, shown;
+    char what[64];
+    uint64_t last_line;
+};
+
+void perf_progress_begin(struct perf_progress *p, enum sx_load_kind kind, double load);
+void perf_progress_show(void *progress, const struct sx_progress *p);
+/* Clear the line, so that something else can be printed. */
+void perf_progress_end(struct perf_progress *p);
+
+/* --- ranges ------------------------------------------------------------------------------------- */
+
+struct perf_range {
+    double start, end, step; /* end 0: open */
+};
+
+/* "start[:end[:step]]" of positive numbers; false when it is not that. */
+bool perf_range_parse(const char *text, bool whole, struct perf_range *ret);
+
+#endif
