@@ -438,8 +438,7 @@ static void settle(struct sx_engine_model *model)
     malloc_trim(0); /* what parsing and optimising used */
 }
 
-/* --- run
- * ------------------------------------------------------------------------------------------ */
+/* --- run ----------------------------------------------------------------------------- */
 
 static enum sx_rc run(struct sx_session *session, const struct sx_tensor *inputs,
                       struct sx_tensor *outputs, uint64_t *ret_ns, struct sx_err *err)

@@ -123,8 +123,7 @@ static enum sx_rc entry_path(const struct ort_lib *lib, const struct sx_onnx *so
     return SX_OK;
 }
 
-/* --- making an entry
- * -------------------------------------------------------------------------------- */
+/* --- making an entry ----------------------------------------------------------------- */
 
 static char *join(const char *dir, const char *name)
 {

@@ -173,8 +173,7 @@ out:
     return rc;
 }
 
-/* --- reading
- * -------------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------- */
 
 size_t sx_onnx_inputs(const struct sx_onnx *m, const struct sx_onnx_value **ret_values)
 {
@@ -266,8 +265,7 @@ const char *sx_onnx_kind_text(enum sx_onnx_kind kind)
     return (unsigned)kind < sizeof(texts) / sizeof(*texts) ? texts[kind] : texts[0];
 }
 
-/* --- writing
- * -------------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------- */
 
 /* Shallow copies of the model and its graph that share everything but the list of inputs. */
 struct stripped {
