@@ -46,15 +46,14 @@ static enum sx_rc find_file(const char *path, struct sx_onnx *m, struct sx_err *
     }
     /* not realpath: external data lies beside a link to the model, not beside its target */
     char *slash = strrchr(m->path, '/');
-    m->dir = !slash ? strdup(".")
-                    : strndup(m->path, slash == m->path ? 1 : (size_t)(slash - m->path));
+    m->dir =
+        !slash ? strdup(".") : strndup(m->path, slash == m->path ? 1 : (size_t)(slash - m->path));
     if (!m->dir)
         return sx_fail(err, SX_NO_MEMORY, "no memory for a path");
     if (!sx_path_is_file(m->path)) {
         bool there = !access(m->path, F_OK);
-        return sx_fail(err, there ? SX_INVALID : SX_NOT_FOUND, there ? "'%s' is not a file"
-                                                                     : "there is no file '%s'",
-                       m->path);
+        return sx_fail(err, there ? SX_INVALID : SX_NOT_FOUND,
+                       there ? "'%s' is not a file" : "there is no file '%s'", m->path);
     }
     return SX_OK;
 }
@@ -120,8 +119,8 @@ static enum sx_rc describe(struct sx_onnx *m, struct sx_err *err)
     bool full = !m->inputs || !m->outputs || !m->initializers;
     for (size_t i = 0; !full && !rc && i < g->n_initializer; i++) {
         rc = sx_onnx_describe(m, g->initializer[i], &m->initializers[m->n_initializers++], err);
-        full = !sx_names_add(&constants, g->initializer[i]->name ? g->initializer[i]->name : "",
-                             0, &old);
+        full = !sx_names_add(&constants, g->initializer[i]->name ? g->initializer[i]->name : "", 0,
+                             &old);
     }
     for (size_t i = 0; !full && !rc && i < g->n_input; i++) {
         if (sx_names_get(&constants, g->input[i]->name) != SX_NAMES_NONE)
@@ -174,7 +173,8 @@ out:
     return rc;
 }
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading
+ * -------------------------------------------------------------------------------------- */
 
 size_t sx_onnx_inputs(const struct sx_onnx *m, const struct sx_onnx_value **ret_values)
 {
@@ -266,7 +266,8 @@ const char *sx_onnx_kind_text(enum sx_onnx_kind kind)
     return (unsigned)kind < sizeof(texts) / sizeof(*texts) ? texts[kind] : texts[0];
 }
 
-/* --- writing -------------------------------------------------------------------------------------- */
+/* --- writing
+ * -------------------------------------------------------------------------------------- */
 
 /* Shallow copies of the model and its graph that share everything but the list of inputs. */
 struct stripped {

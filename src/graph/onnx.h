@@ -36,9 +36,9 @@ enum sx_onnx_kind {
 struct sx_onnx_value {
     const char *name;
     enum sx_onnx_kind kind;
-    enum sx_dtype dtype;       /* NONE: not a tensor, or of a type without a protocol name */
-    int onnx_type;             /* TensorProto.DataType; 0 when it is not a tensor */
-    bool has_shape;            /* false: the file does not even say the rank */
+    enum sx_dtype dtype; /* NONE: not a tensor, or of a type without a protocol name */
+    int onnx_type;       /* TensorProto.DataType; 0 when it is not a tensor */
+    bool has_shape;      /* false: the file does not even say the rank */
     int rank;
     int64_t dims[SX_MAX_RANK]; /* -1: free */
 };

@@ -211,8 +211,8 @@ static void failures_have_their_kind(void **state)
         char answer[256];
         set_up(&b, 1, 0);
         int fd = start(&b);
-        snprintf(answer, sizeof(answer), "%s\r\nContent-Length: %zu\r\n\r\n%s",
-                 cases[i].first_line, strlen(cases[i].body), cases[i].body);
+        snprintf(answer, sizeof(answer), "%s\r\nContent-Length: %zu\r\n\r\n%s", cases[i].first_line,
+                 strlen(cases[i].body), cases[i].body);
         struct sx_completion c = exchange(&b, fd, answer);
         assert_int_equal(c.outcome, cases[i].outcome);
         if (cases[i].words)
@@ -305,10 +305,11 @@ static void addresses(void **state)
     assert_int_equal(sx_http_resolve("https://a", &a, &err), SX_UNSUPPORTED);
 }
 
-/* --- what is sent ------------------------------------------------------------------------------- */
+/* --- what is sent -------------------------------------------------------------------------------
+ */
 
 #define METADATA                                                                                   \
-    "{\"name\":\"m\",\"versions\":[\"1\",\"3\"],\"platform\":\"onnxruntime_onnx\",\"inputs\":["      \
+    "{\"name\":\"m\",\"versions\":[\"1\",\"3\"],\"platform\":\"onnxruntime_onnx\",\"inputs\":["    \
     "{\"name\":\"a\",\"datatype\":\"FP32\",\"shape\":[-1,2]},"                                     \
     "{\"name\":\"b\",\"datatype\":\"BYTES\",\"shape\":[-1,-1]}],\"outputs\":[]}"
 

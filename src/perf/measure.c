@@ -105,7 +105,8 @@ enum sx_rc sx_measure_trace(struct sx_measure *m, struct sx_arrival *trace, stru
     return rc;
 }
 
-/* --- searches ----------------------------------------------------------------------------------- */
+/* --- searches -----------------------------------------------------------------------------------
+ */
 
 enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const char *what,
                              struct sx_threshold *t, struct sx_err *err)
@@ -161,7 +162,8 @@ enum sx_rc sx_measure_threshold(struct sx_measure *m, const char *what, double p
     return sx_measure_search(m, SX_LOAD_RATE, what, &t, err);
 }
 
-/* --- MLPerf ------------------------------------------------------------------------------------- */
+/* --- MLPerf -------------------------------------------------------------------------------------
+ */
 
 /* How many samples make one query of run.duration_ns, from a short run. */
 static enum sx_rc offline_samples(struct sx_measure *m, uint32_t concurrency, uint64_t *ret,
@@ -182,8 +184,7 @@ static enum sx_rc offline_samples(struct sx_measure *m, uint32_t concurrency, ui
     return rc;
 }
 
-enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind,
-                               struct sx_err *err)
+enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind, struct sx_err *err)
 {
     const struct sx_scenario *s = sx_scenario(kind);
     struct sx_run_opts kept = m->run;
@@ -201,8 +202,8 @@ enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind,
         m->run.keep_latencies = true;
         rate = m->series->found.value;
         if (!rc && m->series->found.none)
-            rc = sx_fail(err, SX_UNAVAILABLE, "no rate holds p99 <= %g ms",
-                         m->report->objective_ms);
+            rc =
+                sx_fail(err, SX_UNAVAILABLE, "no rate holds p99 <= %g ms", m->report->objective_ms);
         if (!rc)
             rc = measure_rate(m, rate, &r, &p, err);
     } else if (kind == SX_SCENARIO_OFFLINE) {

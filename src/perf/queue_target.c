@@ -41,8 +41,7 @@ static void submit(struct sx_target *t, uint32_t slot, uint64_t sample)
     uint64_t now = sx_clock_now(&q->clock->base);
     assert(q->count + q->n_refused < t->slots);
     if (q->config.room && waiting(q, now) >= q->config.room) {
-        q->refused[q->n_refused++] =
-            (struct sx_completion){slot, SX_OUTCOME_REJECTED, 503, now};
+        q->refused[q->n_refused++] = (struct sx_completion){slot, SX_OUTCOME_REJECTED, 503, now};
         return;
     }
     uint32_t first = 0;
@@ -56,8 +55,7 @@ static void submit(struct sx_target *t, uint32_t slot, uint64_t sample)
         (struct sx_completion){slot, SX_OUTCOME_OK, 200, q->free_at[first]};
 }
 
-static size_t poll_queue(struct sx_target *t, uint64_t until, struct sx_completion *out,
-                         size_t max)
+static size_t poll_queue(struct sx_target *t, uint64_t until, struct sx_completion *out, size_t max)
 {
     struct queue *q = queue_of(t);
     size_t n = 0;

@@ -149,7 +149,8 @@ static void json_comes_back_as_it_was(void **state)
     struct sx_err err = {0};
     assert_int_equal(sx_report_read(&back, "{\"series\":[]}", 13, NULL, &err), SX_INVALID);
     assert_non_null(strstr(err.message, "staronnx perf --json"));
-    const char *odd = "{\"staronnx_perf\":1,\"series\":[1,{\"points\":[3,{\"cdf\":5}],\"found\":7}]}";
+    const char *odd =
+        "{\"staronnx_perf\":1,\"series\":[1,{\"points\":[3,{\"cdf\":5}],\"found\":7}]}";
     assert_int_equal(sx_report_read(&back, odd, strlen(odd), NULL, NULL), SX_OK);
     sx_sbuf_clear(&b);
     sx_report_html(&b, &back); // whatever was read can be drawn

@@ -24,9 +24,9 @@
 
 #include "perf/moments.h"
 
-#define BATCH            256 /* completions per poll */
-#define PROGRESS_NS      (200 * SX_MS)
-#define GIVE_UP_AFTER    64 /* failed connections in a row without any answer */
+#define BATCH         256 /* completions per poll */
+#define PROGRESS_NS   (200 * SX_MS)
+#define GIVE_UP_AFTER 64 /* failed connections in a row without any answer */
 
 enum phase { WARMUP, MEASURE, DRAIN };
 
@@ -51,7 +51,7 @@ struct runner {
     uint32_t in_flight;
     uint64_t origin, next_due, sample;
 
-    uint64_t from, to;  /* the measured interval; `to` SX_NEVER until it is known */
+    uint64_t from, to;          /* the measured interval; `to` SX_NEVER until it is known */
     uint64_t issued, completed; /* queries since `from` */
     uint64_t answered, last_done;
     uint32_t refused; /* connections in a row */
@@ -76,7 +76,8 @@ static struct sx_stats *window(struct runner *rn)
     return &rn->ring[rn->r->windows % (SX_WINDOWS + 1)];
 }
 
-/* --- sending ------------------------------------------------------------------------------------ */
+/* --- sending ------------------------------------------------------------------------------------
+ */
 
 static void send_query(struct runner *rn, uint32_t q, uint64_t due, uint64_t now)
 {
@@ -106,7 +107,8 @@ static void send_due(struct runner *rn, uint64_t now)
     }
 }
 
-/* --- phases ------------------------------------------------------------------------------------- */
+/* --- phases -------------------------------------------------------------------------------------
+ */
 
 static void begin_measuring(struct runner *rn, uint64_t now)
 {
@@ -181,7 +183,8 @@ static void advance(struct runner *rn, uint64_t now)
         sx_moments_advance(&rn->moments, now);
 }
 
-/* --- completions -------------------------------------------------------------------------------- */
+/* --- completions --------------------------------------------------------------------------------
+ */
 
 static void account(struct runner *rn, const struct query *q, uint64_t done)
 {
@@ -303,7 +306,8 @@ static void loop(struct runner *rn)
     }
 }
 
-/* --- the end ------------------------------------------------------------------------------------ */
+/* --- the end ------------------------------------------------------------------------------------
+ */
 
 static void finish(struct runner *rn)
 {

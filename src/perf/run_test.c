@@ -205,7 +205,8 @@ static void a_stop_reports_what_there_is(void **state)
     tear_down(&b);
 }
 
-/* --- searches ----------------------------------------------------------------------------------- */
+/* --- searches -----------------------------------------------------------------------------------
+ */
 
 static struct sx_measure measure_of(struct bench *b, struct sx_report *r, double objective_ms)
 {
