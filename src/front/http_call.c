@@ -117,6 +117,11 @@ static enum sx_rc read_headers(struct call *call)
     }
     if (call->target.route != ROUTE_INFER)
         return SX_OK;
+    /* before the lengths, which would be those of the compressed body */
+    value = header(call, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    if (value && *value && strcmp(value, "identity") != 0)
+        return sx_fail(&call->err, SX_UNSUPPORTED,
+                       "Content-Encoding '%.40s' is not supported, send the body as it is", value);
     value = header(call, "Inference-Header-Content-Length");
     if (value) {
         call->json_len = parse_length(value);
@@ -128,10 +133,6 @@ static enum sx_rc read_headers(struct call *call)
                            "Inference-Header-Content-Length is %lld, but the body has %zu bytes",
                            (long long)call->json_len, call->content_length);
     }
-    value = header(call, MHD_HTTP_HEADER_CONTENT_ENCODING);
-    if (value && *value && strcmp(value, "identity") != 0)
-        return sx_fail(&call->err, SX_UNSUPPORTED,
-                       "Content-Encoding '%.40s' is not supported, send the body as it is", value);
     return SX_OK;
 }
 
