@@ -24,10 +24,11 @@ void sx_complain(const char *name, const struct sx_err *err);
 /* The exit code that tells a script what kind of failure it was. */
 int sx_exit_of(enum sx_rc rc);
 
-/* The machine as `devices` narrows it (NULL: all), and the engine, with models prepared in the
- * user's cache directory. */
+/* The machine as `devices` narrows it; NULL: all of it. */
 enum sx_rc sx_open_machine(const char *devices, struct sx_machine **ret_machine,
                            struct sx_err *err);
+/* ONNX Runtime.  With a machine, models are prepared for it in the user's cache directory; without
+ * one (NULL) they are opened as they are: right for a single run. */
 enum sx_rc sx_open_engine(const char *library, const struct sx_machine *machine,
                           struct sx_engine **ret_engine, struct sx_err *err);
 

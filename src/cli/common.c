@@ -55,8 +55,8 @@ enum sx_rc sx_open_engine(const char *library, const struct sx_machine *machine,
     struct sx_engine_config config = {
         .name = "ort",
         .library = library,
-        .cache_dir = sx_cache_dir(cache, sizeof cache) == SX_OK ? cache : NULL,
-        .machine_id = machine->id,
+        .cache_dir = machine && sx_cache_dir(cache, sizeof cache) == SX_OK ? cache : NULL,
+        .machine_id = machine ? machine->id : NULL,
     };
 
     return sx_engine_create(&config, ret_engine, err);

@@ -31,7 +31,7 @@ static void on_signal(int sig)
 }
 
 struct perf {
-    struct perf_target_options target;
+    struct sx_perf_target_options target;
     const char *concurrency, *rate, *distribution, *intervals, *trace, *trace_unit, *trace_counts;
     double gamma_shape;
     const char *protocol, *name, *title, *scenario;
@@ -39,7 +39,8 @@ struct perf {
     const char *json_file, *html, *csv;
     double warmup, duration, min_duration, interval_ms, stability, percentile, objective, latency;
     double timeout, precision;
-    uint64_t requests, window_requests, max_trials, connections, seed, batch, priority, server_timeout;
+    uint64_t requests, window_requests, max_trials, connections, seed, batch, priority,
+        server_timeout;
     const char *ignored;
 };
 
@@ -82,14 +83,15 @@ static bool parse_arrivals(const struct perf *p, struct sx_plan_load *l, const s
     return *code < 0;
 }
 
-/* --- what can be measured ----------------------------------------------------------------------- */
+/* --- what can be measured -----------------------------------------------------------------------
+ */
 
 struct job {
     const struct perf *p;
     struct sx_measure m;
     struct sx_report report;
-    struct perf_progress progress;
-    struct perf_range closed, open;
+    struct sx_perf_progress progress;
+    struct sx_perf_range closed, open;
     struct sx_arrival trace;
     enum sx_scenario_kind scenario;
 };
@@ -97,13 +99,13 @@ struct job {
 static void begin_load(void *arg, enum sx_load_kind kind, double load)
 {
     struct job *j = arg;
-    perf_progress_begin(&j->progress, kind, load);
+    sx_perf_progress_begin(&j->progress, kind, load);
 }
 
 static void end_load(void *arg, const struct sx_point *p)
 {
     struct job *j = arg;
-    perf_progress_end(&j->progress);
+    sx_perf_progress_end(&j->progress);
     if (j->p->json)
         return;
     struct sx_sbuf text = {0};
@@ -115,7 +117,8 @@ static void end_load(void *arg, const struct sx_point *p)
 }
 
 /* Loads from start to end, until one takes longer than -l allows. */
-static enum sx_rc sweep(struct job *j, const struct perf_range *r, bool closed, struct sx_err *err)
+static enum sx_rc sweep(struct job *j, const struct sx_perf_range *r, bool closed,
+                        struct sx_err *err)
 {
     enum sx_rc rc = SX_OK;
     bool met = true;
@@ -131,7 +134,7 @@ static enum sx_rc sweep(struct job *j, const struct perf_range *r, bool closed, 
     return rc;
 }
 
-static enum sx_rc search(struct job *j, const struct perf_range *r, bool closed,
+static enum sx_rc search(struct job *j, const struct sx_perf_range *r, bool closed,
                          struct sx_err *err)
 {
     struct sx_threshold t;
@@ -152,14 +155,14 @@ static enum sx_rc measure(struct job *j, struct sx_err *err)
     if (j->trace.n_times)
         return sx_measure_trace(&j->m, &j->trace, err);
     bool closed = p->rate == NULL;
-    const struct perf_range *r = closed ? &j->closed : &j->open;
+    const struct sx_perf_range *r = closed ? &j->closed : &j->open;
     return p->binary_search ? search(j, r, closed, err) : sweep(j, r, closed, err);
 }
 
-/* --- results ------------------------------------------------------------------------------------ */
+/* --- results ------------------------------------------------------------------------------------
+ */
 
-static enum sx_rc write_file(const char *path, struct sx_sbuf *s, enum sx_rc rc,
-                             struct sx_err *err)
+static enum sx_rc write_file(const char *path, struct sx_sbuf *s, enum sx_rc rc, struct sx_err *err)
 {
     if (!rc && s->failed)
         rc = sx_fail(err, SX_NO_MEMORY, "out of memory for the report");
@@ -171,8 +174,7 @@ static enum sx_rc write_file(const char *path, struct sx_sbuf *s, enum sx_rc rc,
     return rc;
 }
 
-static enum sx_rc write_reports(const struct perf *p, const struct sx_report *r,
-                                struct sx_err *err)
+static enum sx_rc write_reports(const struct perf *p, const struct sx_report *r, struct sx_err *err)
 {
     struct sx_sbuf s = {0};
     enum sx_rc rc = SX_OK;
@@ -223,7 +225,8 @@ static int compare(const struct perf *p, const struct sx_texts *files)
     return sx_exit_of(rc);
 }
 
-/* --- setting up --------------------------------------------------------------------------------- */
+/* --- setting up ---------------------------------------------------------------------------------
+ */
 
 static uint64_t seconds(double s)
 {
@@ -235,10 +238,10 @@ static void set_run_options(struct job *j)
     const struct perf *p = j->p;
     struct sx_run_opts *o = &j->m.run;
     bool fixed = p->find_threshold || j->trace.n_times;
-    double duration = p->scenario ? p->min_duration
-                      : p->duration > 0                    ? p->duration
-                      : fixed && !j->trace.n_times         ? 5
-                                                           : 0;
+    double duration = p->scenario                  ? p->min_duration
+                      : p->duration > 0            ? p->duration
+                      : fixed && !j->trace.n_times ? 5
+                                                   : 0;
     *o = (struct sx_run_opts){
         .duration_ns = seconds(duration),
         .requests = p->requests,
@@ -249,7 +252,7 @@ static void set_run_options(struct job *j)
         .percentile = p->percentile,
         .objective_ns = seconds(j->report.objective_ms * 1e-3),
         .drain_ns = seconds(p->timeout),
-        .progress = perf_progress_show,
+        .progress = sx_perf_progress_show,
         .progress_arg = &j->progress,
         .stop = &interrupted,
     };
@@ -257,10 +260,10 @@ static void set_run_options(struct job *j)
         o->requests = j->trace.n_times;
     bool windows = !o->duration_ns && !o->requests;
     // windows that are not warm yet don't agree with those that are: they need no warm-up
-    o->warmup_ns = p->warmup >= 0       ? seconds(p->warmup)
+    o->warmup_ns = p->warmup >= 0                ? seconds(p->warmup)
                    : windows || j->trace.n_times ? 0
-                   : duration > 10      ? SX_S
-                                        : seconds(duration) / 10;
+                   : duration > 10               ? SX_S
+                                                 : seconds(duration) / 10;
 }
 
 static void join_command(char *to, size_t size, int argc, char **argv)
@@ -278,7 +281,9 @@ static void describe_load(const struct perf *p, char *to, size_t size)
         snprintf(to, size, "MLPerf %s", p->scenario);
     else if (p->trace || p->intervals || p->trace_counts)
         snprintf(to, size, "open loop, %s",
-                 p->trace ? p->trace : p->intervals ? p->intervals : p->trace_counts);
+                 p->trace       ? p->trace
+                 : p->intervals ? p->intervals
+                                : p->trace_counts);
     else if (p->rate || p->find_threshold)
         snprintf(to, size, "open loop, %s arrivals, seed %llu", p->distribution,
                  (unsigned long long)p->seed);
@@ -293,14 +298,14 @@ static int run(struct job *j, int argc, char **argv)
 {
     const struct perf *p = j->p;
     struct sx_err err = {0};
-    struct perf_opened opened = {0};
+    struct sx_perf_opened opened = {0};
     sx_report_init(&j->report);
     j->report.objective_ms = p->objective > 0 ? p->objective : p->latency;
     j->report.percentile = p->percentile > 0 ? p->percentile : 99;
     if (p->scenario && sx_scenario(j->scenario)->percentile > 0)
         j->report.percentile = sx_scenario(j->scenario)->percentile;
-    enum sx_rc rc = p->target.model_path ? perf_open_inproc(&p->target, &opened, &err)
-                                         : perf_open_http(&p->target, &opened, &err);
+    enum sx_rc rc = p->target.model_path ? sx_perf_open_inproc(&p->target, &opened, &err)
+                                         : sx_perf_open_http(&p->target, &opened, &err);
     if (rc) {
         sx_complain(NAME, &err);
         return sx_exit_of(rc);
@@ -325,7 +330,7 @@ static int run(struct job *j, int argc, char **argv)
         signal(SIGINT, on_signal);
         signal(SIGTERM, on_signal);
         rc = measure(j, &err);
-        perf_progress_end(&j->progress);
+        sx_perf_progress_end(&j->progress);
     }
     if (rc)
         sx_complain(NAME, &err);
@@ -347,7 +352,7 @@ static int check(struct job *j, struct perf *p, const struct sx_usage *u,
                  const struct sx_texts *operands)
 {
     int code = -1;
-    bool whole_ok = perf_range_parse(p->concurrency ? p->concurrency : "1", true, &j->closed);
+    bool whole_ok = sx_perf_range_parse(p->concurrency ? p->concurrency : "1", true, &j->closed);
     int loads = (p->concurrency != NULL) + (p->rate != NULL) + (p->intervals != NULL) +
                 (p->trace != NULL) + (p->trace_counts != NULL) + (p->scenario != NULL) +
                 p->find_threshold;
@@ -361,7 +366,8 @@ static int check(struct job *j, struct perf *p, const struct sx_usage *u,
     if (operands->count == 1)
         p->target.model_path = operands->item[0];
     if (!p->target.model && !p->target.model_path)
-        return sx_usage_error(u, "-m MODEL (on a server) or FILE.onnx (in this process) is missing");
+        return sx_usage_error(u,
+                              "-m MODEL (on a server) or FILE.onnx (in this process) is missing");
     if (strcmp(p->protocol, "http") != 0)
         return sx_usage_error(u, "-i '%s': only http is supported", p->protocol);
     if (loads > 1)
@@ -369,16 +375,16 @@ static int check(struct job *j, struct perf *p, const struct sx_usage *u,
     if (!whole_ok)
         return sx_usage_error(u, "--concurrency-range '%s' is not START[:END[:STEP]]",
                               p->concurrency);
-    if (p->rate && !perf_range_parse(p->rate, false, &j->open))
+    if (p->rate && !sx_perf_range_parse(p->rate, false, &j->open))
         return sx_usage_error(u, "--request-rate-range '%s' is not START[:END[:STEP]]", p->rate);
     if (p->scenario && !sx_scenario_find(p->scenario, &j->scenario))
-        return sx_usage_error(
-            u, "--scenario '%s': SingleStream, MultiStream, Server or Offline", p->scenario);
+        return sx_usage_error(u, "--scenario '%s': SingleStream, MultiStream, Server or Offline",
+                              p->scenario);
     bool judged = p->objective > 0 || p->latency > 0;
     if (!judged && (p->find_threshold || p->binary_search ||
                     (p->scenario && j->scenario == SX_SCENARIO_SERVER)))
         return sx_usage_error(u, "a search needs --objective MS");
-    const struct perf_range *r = p->rate ? &j->open : &j->closed;
+    const struct sx_perf_range *r = p->rate ? &j->open : &j->closed;
     if (p->binary_search && (r->end <= r->start || loads == 0 || (!p->rate && !p->concurrency)))
         return sx_usage_error(u, "--binary-search needs a range START:END");
     if (r->end <= 0 && p->latency <= 0)
@@ -433,30 +439,36 @@ int sx_cmd_perf(int argc, char **argv)
         .connections = 1024,
         .seed = 1,
     };
-    struct perf_target_options *t = &p.target;
+    struct sx_perf_target_options *t = &p.target;
     const struct sx_option options[] = {
         {.kind = SX_OPT_HEADING, .help = "What to measure"},
         {"model", 'm', "NAME", SX_OPT_TEXT, &t->model, "the model on the server"},
-        {"model-version", 'x', "N", SX_OPT_TEXT, &t->version, "its version (default: the server's)"},
+        {"model-version", 'x', "N", SX_OPT_TEXT, &t->version,
+         "its version (default: the server's)"},
         {"url", 'u', "HOST:PORT", SX_OPT_TEXT, &t->url, "the server (default: localhost:8000)"},
         {"protocol", 'i', "http", SX_OPT_TEXT, &p.protocol, "how to talk to it"},
         {"model-path", 0, "FILE", SX_OPT_TEXT, &t->model_path,
          "run this .onnx file in this process instead; the same as the operand"},
         {"device", 0, "LIST", SX_OPT_TEXT, &t->device, "processors to use in this process"},
-        {"onnxruntime", 0, "PATH", SX_OPT_TEXT, &t->onnxruntime, "ONNX Runtime to load in this process"},
+        {"onnxruntime", 0, "PATH", SX_OPT_TEXT, &t->onnxruntime,
+         "ONNX Runtime to load in this process"},
         {.kind = SX_OPT_HEADING, .help = "Requests"},
         {"batch-size", 'b', "N", SX_OPT_UINT, &t->batch, "samples in a request (default: 1)"},
-        {"shape", 0, "NAME:D,D", SX_OPT_LIST, &t->shapes, "the shape of an input with free dimensions"},
+        {"shape", 0, "NAME:D,D", SX_OPT_LIST, &t->shapes,
+         "the shape of an input with free dimensions"},
         {"input-data", 0, "WHAT", SX_OPT_TEXT, &t->input_data,
-         "zero, random (default), or a .json, .npy or raw file, or a directory with a file per input"},
+         "zero, random (default), or a .json, .npy or raw file, or a directory with a file per "
+         "input"},
         {"json-tensors", 0, NULL, SX_OPT_FLAG, &t->json_tensors,
          "send and ask for tensors as JSON, not as binary data"},
         {"server-timeout", 0, "US", SX_OPT_UINT, &p.server_timeout,
          "the protocol's timeout parameter, in microseconds"},
         {"priority", 0, "N", SX_OPT_UINT, &p.priority, "the protocol's priority parameter"},
         {.kind = SX_OPT_HEADING, .help = "Load (one of these; default: one request in flight)"},
-        {"concurrency-range", 0, "S:E:STEP", SX_OPT_TEXT, &p.concurrency, "closed loop: requests in flight"},
-        {"request-rate-range", 0, "S:E:STEP", SX_OPT_TEXT, &p.rate, "open loop: requests per second"},
+        {"concurrency-range", 0, "S:E:STEP", SX_OPT_TEXT, &p.concurrency,
+         "closed loop: requests in flight"},
+        {"request-rate-range", 0, "S:E:STEP", SX_OPT_TEXT, &p.rate,
+         "open loop: requests per second"},
         {"request-intervals", 0, "FILE", SX_OPT_TEXT, &p.intervals,
          "open loop: gaps in microseconds, one a line; with --duration, from the start again"},
         {"trace", 0, "FILE", SX_OPT_TEXT, &p.trace, "open loop: times of requests, one a line"},
@@ -477,7 +489,8 @@ int sx_cmd_perf(int argc, char **argv)
          "open loop: requests in flight at most (default: 1024)"},
         {"seed", 0, "N", SX_OPT_UINT, &p.seed, "of random times and data (default: 1)"},
         {.kind = SX_OPT_HEADING, .help = "Measuring"},
-        {"measurement-interval", 'p', "MS", SX_OPT_REAL, &p.interval_ms, "length of a window (default: 5000)"},
+        {"measurement-interval", 'p', "MS", SX_OPT_REAL, &p.interval_ms,
+         "length of a window (default: 5000)"},
         {"measurement-request-count", 0, "N", SX_OPT_UINT, &p.window_requests,
          "windows of so many requests instead"},
         {"stability-percentage", 's', "PCT", SX_OPT_REAL, &p.stability,
@@ -486,11 +499,14 @@ int sx_cmd_perf(int argc, char **argv)
         {"max-windows", 0, "N", SX_OPT_UINT, &p.max_trials, NULL},
         {"duration", 0, "S", SX_OPT_REAL, &p.duration,
          "measure each load once, for so long; trials of --find-threshold take 5 s by default"},
-        {"request-count", 0, "N", SX_OPT_UINT, &p.requests, "measure each load once, for so many requests"},
-        {"min-duration", 0, "S", SX_OPT_REAL, &p.min_duration, "of a scenario (default: 10; the rules: 600)"},
+        {"request-count", 0, "N", SX_OPT_UINT, &p.requests,
+         "measure each load once, for so many requests"},
+        {"min-duration", 0, "S", SX_OPT_REAL, &p.min_duration,
+         "of a scenario (default: 10; the rules: 600)"},
         {"warmup", 0, "S", SX_OPT_REAL, &p.warmup,
          "before each load, unmeasured (default: a tenth of --duration, at most 1 s; else none)"},
-        {"timeout", 0, "S", SX_OPT_REAL, &p.timeout, "after which a request counts as lost (default: 30)"},
+        {"timeout", 0, "S", SX_OPT_REAL, &p.timeout,
+         "after which a request counts as lost (default: 30)"},
         {"percentile", 0, "P", SX_OPT_REAL, &p.percentile,
          "which latency is judged (default: p99) and must be stable (default: the mean)"},
         {"objective", 0, "MS", SX_OPT_REAL, &p.objective, "judge each load by that percentile"},
@@ -501,7 +517,8 @@ int sx_cmd_perf(int argc, char **argv)
         {"json", 'j', NULL, SX_OPT_FLAG, &p.json, "print one JSON object and nothing else"},
         {"output", 'o', "FILE", SX_OPT_TEXT, &p.json_file, "write that object to a file"},
         {"html", 0, "FILE", SX_OPT_TEXT, &p.html, "write a page with curves"},
-        {"csv", 'f', "FILE", SX_OPT_TEXT, &p.csv, "write perf_analyzer's CSV columns, and some more"},
+        {"csv", 'f', "FILE", SX_OPT_TEXT, &p.csv,
+         "write perf_analyzer's CSV columns, and some more"},
         {"name", 0, "TEXT", SX_OPT_TEXT, &p.name, "what to call this result next to others"},
         {"title", 0, "TEXT", SX_OPT_TEXT, &p.title, "of the page"},
         {"compare", 0, NULL, SX_OPT_FLAG, &p.compare,

@@ -17,7 +17,7 @@
 #include "perf/target.h"
 
 /* What the load is put on. */
-struct perf_target_options {
+struct sx_perf_target_options {
     const char *model, *version, *url, *model_path;
     const char *device, *onnxruntime; /* in-process only */
     uint64_t batch;
@@ -31,41 +31,43 @@ struct perf_target_options {
 };
 
 /* A target with everything that it borrows. */
-struct perf_opened {
+struct sx_perf_opened {
     struct sx_target *target;
     void *owned;
-    void (*close)(struct perf_opened *o); /* destroys the target first */
+    void (*close)(struct sx_perf_opened *o); /* destroys the target first */
 };
 
-enum sx_rc perf_open_http(const struct perf_target_options *o, struct perf_opened *ret,
-                          struct sx_err *err);
+enum sx_rc sx_perf_open_http(const struct sx_perf_target_options *o, struct sx_perf_opened *ret,
+                             struct sx_err *err);
 /* The server library in this process, with the one model of o->model_path. */
-enum sx_rc perf_open_inproc(const struct perf_target_options *o, struct perf_opened *ret,
-                            struct sx_err *err);
+enum sx_rc sx_perf_open_inproc(const struct sx_perf_target_options *o, struct sx_perf_opened *ret,
+                               struct sx_err *err);
 /* Fix the shapes of `info` and make the data, as the options say. */
-enum sx_rc perf_dataset(const struct perf_target_options *o, struct sx_model_info *info,
-                        struct sx_dataset *ret, struct sx_err *err);
+enum sx_rc sx_perf_dataset(const struct sx_perf_target_options *o, struct sx_model_info *info,
+                           struct sx_dataset *ret, struct sx_err *err);
 
-/* --- the progress line -------------------------------------------------------------------------- */
+/* --- the progress line --------------------------------------------------------------------------
+ */
 
-struct perf_progress {
+struct sx_perf_progress {
     bool off, tty, shown;
     char what[64];
     uint64_t last_line;
 };
 
-void perf_progress_begin(struct perf_progress *p, enum sx_load_kind kind, double load);
-void perf_progress_show(void *progress, const struct sx_progress *p);
+void sx_perf_progress_begin(struct sx_perf_progress *p, enum sx_load_kind kind, double load);
+void sx_perf_progress_show(void *progress, const struct sx_progress *p);
 /* Clear the line, so that something else can be printed. */
-void perf_progress_end(struct perf_progress *p);
+void sx_perf_progress_end(struct sx_perf_progress *p);
 
-/* --- ranges ------------------------------------------------------------------------------------- */
+/* --- ranges -------------------------------------------------------------------------------------
+ */
 
-struct perf_range {
+struct sx_perf_range {
     double start, end, step; /* end 0: open */
 };
 
 /* "start[:end[:step]]" of positive numbers; false when it is not that. */
-bool perf_range_parse(const char *text, bool whole, struct perf_range *ret);
+bool sx_perf_range_parse(const char *text, bool whole, struct sx_perf_range *ret);
 
 #endif

@@ -10,7 +10,7 @@
 
 #define LINE_EVERY (5 * SX_S) /* when it is not a terminal */
 
-void perf_progress_begin(struct perf_progress *p, enum sx_load_kind kind, double load)
+void sx_perf_progress_begin(struct sx_perf_progress *p, enum sx_load_kind kind, double load)
 {
     char n[32];
     if (kind == SX_LOAD_CONCURRENCY)
@@ -20,9 +20,9 @@ void perf_progress_begin(struct perf_progress *p, enum sx_load_kind kind, double
     p->last_line = sx_now();
 }
 
-void perf_progress_show(void *progress, const struct sx_progress *s)
+void sx_perf_progress_show(void *progress, const struct sx_progress *s)
 {
-    struct perf_progress *p = progress;
+    struct sx_perf_progress *p = progress;
     char rate[32], p50[24], p99[24], time[48];
     if (p->off || (!p->tty && sx_now() < p->last_line + LINE_EVERY))
         return;
@@ -44,14 +44,14 @@ void perf_progress_show(void *progress, const struct sx_progress *s)
     p->shown = true;
 }
 
-void perf_progress_end(struct perf_progress *p)
+void sx_perf_progress_end(struct sx_perf_progress *p)
 {
     if (p->shown && p->tty)
         fputs("\r\033[K", stderr);
     p->shown = false;
 }
 
-bool perf_range_parse(const char *text, bool whole, struct perf_range *ret)
+bool sx_perf_range_parse(const char *text, bool whole, struct sx_perf_range *ret)
 {
     double v[3] = {0, 0, 1};
     char *end;
@@ -67,6 +67,6 @@ bool perf_range_parse(const char *text, bool whole, struct perf_range *ret)
     }
     if (n == 3 || *text || v[0] <= 0 || v[2] <= 0 || (n > 0 && v[1] > 0 && v[1] < v[0]))
         return false;
-    *ret = (struct perf_range){v[0], n == 0 ? v[0] : v[1], v[2]};
+    *ret = (struct sx_perf_range){v[0], n == 0 ? v[0] : v[1], v[2]};
     return true;
 }

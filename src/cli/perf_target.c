@@ -17,8 +17,8 @@
 #define SAMPLES       16 /* made-up ones; fewer when they are large */
 #define SAMPLES_BYTES ((size_t)256 << 20)
 
-enum sx_rc perf_dataset(const struct perf_target_options *o, struct sx_model_info *info,
-                        struct sx_dataset *ret, struct sx_err *err)
+enum sx_rc sx_perf_dataset(const struct sx_perf_target_options *o, struct sx_model_info *info,
+                           struct sx_dataset *ret, struct sx_err *err)
 {
     enum sx_rc rc = SX_OK;
     for (size_t i = 0; i < o->shapes.count && !rc; i++)
@@ -47,7 +47,7 @@ struct http {
     struct sx_request_set requests;
 };
 
-static void close_http(struct perf_opened *o)
+static void close_http(struct sx_perf_opened *o)
 {
     struct http *h = o->owned;
     if (o->target)
@@ -96,15 +96,15 @@ static enum sx_rc allow_files(uint32_t slots, struct sx_err *err)
     return SX_UNAVAILABLE;
 }
 
-enum sx_rc perf_open_http(const struct perf_target_options *o, struct perf_opened *ret,
-                          struct sx_err *err)
+enum sx_rc sx_perf_open_http(const struct sx_perf_target_options *o, struct sx_perf_opened *ret,
+                             struct sx_err *err)
 {
     struct http *h = calloc(1, sizeof(*h));
     struct sx_sbuf path = {0}, body = {0};
     struct sx_http_addr server;
     if (!h)
         return sx_fail(err, SX_NO_MEMORY, "out of memory");
-    *ret = (struct perf_opened){.owned = h, .close = close_http};
+    *ret = (struct sx_perf_opened){.owned = h, .close = close_http};
     struct sx_request_form form = {.model = o->model,
                                    .version = o->version,
                                    .json = o->json_tensors,
@@ -119,14 +119,14 @@ enum sx_rc perf_open_http(const struct perf_target_options *o, struct perf_opene
     if (!rc)
         rc = sx_model_info_parse(&h->info, body.data ? body.data : "", body.len, err);
     if (!rc)
-        rc = perf_dataset(o, &h->info, &h->data, err);
+        rc = sx_perf_dataset(o, &h->info, &h->data, err);
     if (!rc)
         rc = sx_request_set_build(&h->requests, &server, &form, &h->info, &h->data, err);
     if (!rc)
         rc = allow_files(o->slots, err);
     if (!rc)
-        rc = sx_http_target_create(&server, &opts, h->requests.request, h->requests.n,
-                                   &ret->target, err);
+        rc = sx_http_target_create(&server, &opts, h->requests.request, h->requests.n, &ret->target,
+                                   err);
     if (!rc) {
         ret->target->batch = (uint32_t)o->batch;
         snprintf(ret->target->model, sizeof(ret->target->model), "%s", o->model);

@@ -41,7 +41,8 @@ void sx_arrival_gamma(struct sx_arrival *a, double rate, double shape, uint64_t 
     a->shape = shape;
 }
 
-/* --- traces ------------------------------------------------------------------------------------- */
+/* --- traces -------------------------------------------------------------------------------------
+ */
 
 struct trace {
     struct sx_arrival *a;
@@ -163,7 +164,8 @@ enum sx_rc sx_arrival_file(struct sx_arrival *a, const char *path, enum sx_trace
     return rc;
 }
 
-/* --- drawing ------------------------------------------------------------------------------------ */
+/* --- drawing ------------------------------------------------------------------------------------
+ */
 
 uint64_t sx_arrival_next(struct sx_arrival *a)
 {

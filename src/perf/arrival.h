@@ -54,8 +54,8 @@ void sx_arrival_gamma(struct sx_arrival *a, double rate, double shape, uint64_t 
  * with commas the first field counts.  `name` is for messages, which name the line.  `unit` is in
  * ns.  With `loop`, the pattern starts again at its end.  Times must not decrease. */
 enum sx_rc sx_arrival_parse(struct sx_arrival *a, const char *name, const char *text,
-                            enum sx_trace_format format, uint64_t unit, bool loop,
-                            uint64_t seed, struct sx_err *err);
+                            enum sx_trace_format format, uint64_t unit, bool loop, uint64_t seed,
+                            struct sx_err *err);
 /* The same from a file. */
 enum sx_rc sx_arrival_file(struct sx_arrival *a, const char *path, enum sx_trace_format format,
                            uint64_t unit, bool loop, uint64_t seed, struct sx_err *err);

@@ -14,7 +14,7 @@
 
 #include "perf/report.h"
 
-enum { WIDTH = 720, HEIGHT = 340, LEFT = 74, RIGHT = 18, TOP = 14, BOTTOM = 50 };
+enum { WIDTH = 560, HEIGHT = 300, LEFT = 78, RIGHT = 24, TOP = 12, BOTTOM = 46 };
 enum { TICKS = 24 };
 
 struct axis {
@@ -107,7 +107,10 @@ static const char *tick_text(char buf[32], const struct axis *a, double v)
         snprintf(buf, 32, "%.6g %%", 100 * v);
     } else if (a->time_us && v > 0) {
         const char *unit = v >= 1e6 ? "s" : v >= 1e3 ? "ms" : "us";
-        snprintf(buf, 32, "%.4g %s", v / (v >= 1e6 ? 1e6 : v >= 1e3 ? 1e3 : 1),
+        snprintf(buf, 32, "%.4g %s",
+                 v / (v >= 1e6   ? 1e6
+                      : v >= 1e3 ? 1e3
+                                 : 1),
                  strcmp(unit, "us") ? unit : "\u00b5s");
     } else if (v >= 1e6) {
         snprintf(buf, 32, "%.4gM", v / 1e6);
@@ -142,7 +145,8 @@ static void add_axes(struct sx_sbuf *o, const struct sx_chart *c, const struct a
     for (int i = 0; i < x->n; i++) {
         double at = px(x, x->tick[i]);
         sx_sbuf_printf(o, "<path class=\"grid\" d=\"M%.1f %dV%d\"/>", at, TOP, HEIGHT - BOTTOM);
-        sx_sbuf_printf(o, "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>",
+        sx_sbuf_printf(o,
+                       "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>",
                        at, HEIGHT - BOTTOM + 18, tick_text(text, x, x->tick[i]));
     }
     sx_sbuf_printf(o, "<path class=\"axis\" d=\"M%d %dV%dH%d\"/>", LEFT, TOP, HEIGHT - BOTTOM,

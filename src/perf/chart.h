@@ -14,10 +14,10 @@
 #define SX_CHART_LINES 32
 
 struct sx_chart_line {
-    const char *name;      /* shown when the pointer is on a marker; may be NULL */
-    int colour;            /* 0..7 */
+    const char *name; /* shown when the pointer is on a marker; may be NULL */
+    int colour;       /* 0..7 */
     bool dashed, markers, steps, faint;
-    const double *x, *y;   /* borrowed */
+    const double *x, *y;    /* borrowed */
     const char *const *tip; /* a text for each marker; may be NULL */
     size_t n;
 };
@@ -25,10 +25,10 @@ struct sx_chart_line {
 struct sx_chart {
     const char *title, *x_label, *y_label;
     bool x_log, y_log;
-    bool y_tail;  /* y is a share, drawn as 1 - 10^-y: 0, 90 %, 99 %, 99.9 % equally far apart */
+    bool y_tail; /* y is a share, drawn as 1 - 10^-y: 0, 90 %, 99 %, 99.9 % equally far apart */
     bool x_time_us, y_time_us; /* values are microseconds */
-    double y_mark; /* a horizontal line with y_mark_name; 0: none */
-    double x_mark; /* a vertical one */
+    double y_mark;             /* a horizontal line with y_mark_name; 0: none */
+    double x_mark;             /* a vertical one */
     const char *y_mark_name, *x_mark_name;
     size_t n_lines;
     struct sx_chart_line line[SX_CHART_LINES];

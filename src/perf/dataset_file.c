@@ -48,8 +48,8 @@ static enum sx_rc load_input(struct sx_tensor *t, const struct sx_input_info *in
         return sx_fail(err, SX_INVALID, "%s: not a C-ordered little-endian array of %s", path,
                        sx_dtype_name(in->dtype));
     }
-    if (in->dtype != SX_BYTES && (!sx_shape_bytes(in->dtype, in->dims, in->rank, &want) ||
-                                  want != size - begin)) {
+    if (in->dtype != SX_BYTES &&
+        (!sx_shape_bytes(in->dtype, in->dims, in->rank, &want) || want != size - begin)) {
         free(file);
         return sx_fail(err, SX_INVALID, "%s: %zu bytes of data, input '%s' %s %s takes %zu", path,
                        size - begin, in->name, sx_dtype_name(in->dtype),

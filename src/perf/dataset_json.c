@@ -168,8 +168,8 @@ enum sx_rc sx_dataset_json(struct sx_dataset *d, const struct sx_model_info *m, 
     if (yyjson_is_arr(yyjson_arr_get_first(samples)))
         samples = yyjson_arr_get_first(samples); // a list of streams: the first one
     size_t n = yyjson_arr_size(samples);
-    enum sx_rc rc = n ? sx_dataset_alloc(d, m, n, err)
-                      : sx_fail(err, SX_INVALID, "no samples in \"data\"");
+    enum sx_rc rc =
+        n ? sx_dataset_alloc(d, m, n, err) : sx_fail(err, SX_INVALID, "no samples in \"data\"");
     if (rc) {
         yyjson_doc_free(doc);
         return rc;

@@ -82,7 +82,8 @@ static struct client *client_of(struct sx_target *t)
     return SX_CONTAINER_OF(t, struct client, base);
 }
 
-/* --- endings ------------------------------------------------------------------------------------ */
+/* --- endings ------------------------------------------------------------------------------------
+ */
 
 static void finish(struct client *c, struct conn *k, enum sx_outcome outcome, int status,
                    const char *example)
@@ -115,7 +116,8 @@ static void fail(struct client *c, struct conn *k, enum sx_outcome outcome, cons
     finish(c, k, outcome, 0, example);
 }
 
-/* --- the parser's callbacks --------------------------------------------------------------------- */
+/* --- the parser's callbacks ---------------------------------------------------------------------
+ */
 
 static int on_message_begin(llhttp_t *p)
 {
@@ -133,7 +135,8 @@ static int on_message_complete(llhttp_t *p)
     return HPE_PAUSED;
 }
 
-/* --- sending ------------------------------------------------------------------------------------ */
+/* --- sending ------------------------------------------------------------------------------------
+ */
 
 static void open_conn(struct client *c, struct conn *k);
 
@@ -156,8 +159,8 @@ static void send_more(struct client *c, struct conn *k)
 {
     k->state = CONN_SENDING;
     while (k->sent < k->request->len) {
-        ssize_t n = send(k->fd, k->request->data + k->sent, k->request->len - k->sent,
-                         MSG_NOSIGNAL);
+        ssize_t n =
+            send(k->fd, k->request->data + k->sent, k->request->len - k->sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -212,7 +215,8 @@ static void submit(struct sx_target *t, uint32_t slot, uint64_t sample)
         send_more(c, k);
 }
 
-/* --- receiving ---------------------------------------------------------------------------------- */
+/* --- receiving ----------------------------------------------------------------------------------
+ */
 
 static void answered(struct client *c, struct conn *k, bool clean)
 {
@@ -308,7 +312,8 @@ static void handle(struct client *c, struct conn *k, uint32_t events)
         receive(c, k);
 }
 
-/* --- polling ------------------------------------------------------------------------------------ */
+/* --- polling ------------------------------------------------------------------------------------
+ */
 
 static void expire(struct client *c, uint64_t now)
 {
@@ -364,7 +369,8 @@ static size_t poll_client(struct sx_target *t, uint64_t until, struct sx_complet
     return take(c, out, max);
 }
 
-/* --- the rest of a life ------------------------------------------------------------------------- */
+/* --- the rest of a life -------------------------------------------------------------------------
+ */
 
 static void cancel(struct sx_target *t)
 {

@@ -46,7 +46,8 @@ enum sx_rc sx_http_resolve(const char *url, struct sx_http_addr *ret, struct sx_
     int rc = getaddrinfo(name, port, &hints, &list);
     if (rc)
         return sx_fail(err, SX_NOT_FOUND, "host '%s': %s", name, gai_strerror(rc));
-    // "localhost" may come as ::1 first where the server listens on 127.0.0.1 only: take what answers
+    // "localhost" may come as ::1 first where the server listens on 127.0.0.1 only: take what
+    // answers
     struct addrinfo *use = list;
     for (struct addrinfo *a = list; a && list->ai_next; a = a->ai_next) {
         int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -164,8 +165,7 @@ enum sx_rc sx_http_fetch(const struct sx_http_addr *server, const char *path, co
     sx_sbuf_printf(&out, "\r\n%s", body ? body : "");
     enum sx_rc rc = out.failed ? sx_fail(err, SX_NO_MEMORY, "out of memory") : SX_OK;
 
-    f.fd = rc ? -1
-              : socket(server->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    f.fd = rc ? -1 : socket(server->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (!rc && f.fd < 0)
         rc = sx_fail(err, SX_IO, "socket: %s", strerror(errno));
     if (!rc && connect(f.fd, (const struct sockaddr *)&server->addr, server->addr_len) < 0 &&

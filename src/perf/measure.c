@@ -105,13 +105,26 @@ enum sx_rc sx_measure_trace(struct sx_measure *m, struct sx_arrival *trace, stru
     return rc;
 }
 
-/* --- searches ----------------------------------------------------------------------------------- */
+/* A percentile needs requests: low rates are measured for longer, within reason. */
+#define TRIAL_REQUESTS 100
+#define TRIAL_LONGER   4
+
+static uint64_t trial_ns(uint64_t duration_ns, double rate)
+{
+    double want = TRIAL_REQUESTS / rate * 1e9, most = TRIAL_LONGER * (double)duration_ns;
+    want = want < most ? want : most;
+    return want > (double)duration_ns ? (uint64_t)want : duration_ns;
+}
+
+/* --- searches -----------------------------------------------------------------------------------
+ */
 
 enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const char *what,
                              struct sx_threshold *t, struct sx_err *err)
 {
     struct sx_found *f = &m->series->found;
     enum sx_rc rc = SX_OK;
+    uint64_t duration_ns = m->run.duration_ns;
     double load;
     memset(f, 0, sizeof(*f));
     snprintf(f->what, sizeof(f->what), "%s", what);
@@ -121,6 +134,7 @@ enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const
         if (kind == SX_LOAD_CONCURRENCY) {
             rc = sx_measure_closed(m, (uint32_t)load, &met, err);
         } else {
+            m->run.duration_ns = duration_ns ? trial_ns(duration_ns, load) : 0;
             rc = sx_measure_rate(m, load, &met, err);
             if (!rc && !met) {
                 const struct sx_point *p = &m->series->points[m->series->n_points - 1];
@@ -131,6 +145,7 @@ enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const
             sx_threshold_tell(t, met);
         m->load.seed++; // another sample of the same process
     }
+    m->run.duration_ns = duration_ns;
     f->done = !rc;
     f->none = t->lo <= 0;
     f->value = t->lo;
@@ -161,7 +176,8 @@ enum sx_rc sx_measure_threshold(struct sx_measure *m, const char *what, double p
     return sx_measure_search(m, SX_LOAD_RATE, what, &t, err);
 }
 
-/* --- MLPerf ------------------------------------------------------------------------------------- */
+/* --- MLPerf -------------------------------------------------------------------------------------
+ */
 
 /* How many samples make one query of run.duration_ns, from a short run. */
 static enum sx_rc offline_samples(struct sx_measure *m, uint32_t concurrency, uint64_t *ret,
@@ -182,8 +198,7 @@ static enum sx_rc offline_samples(struct sx_measure *m, uint32_t concurrency, ui
     return rc;
 }
 
-enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind,
-                               struct sx_err *err)
+enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind, struct sx_err *err)
 {
     const struct sx_scenario *s = sx_scenario(kind);
     struct sx_run_opts kept = m->run;
@@ -201,8 +216,8 @@ enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind,
         m->run.keep_latencies = true;
         rate = m->series->found.value;
         if (!rc && m->series->found.none)
-            rc = sx_fail(err, SX_UNAVAILABLE, "no rate holds p99 <= %g ms",
-                         m->report->objective_ms);
+            rc =
+                sx_fail(err, SX_UNAVAILABLE, "no rate holds p99 <= %g ms", m->report->objective_ms);
         if (!rc)
             rc = measure_rate(m, rate, &r, &p, err);
     } else if (kind == SX_SCENARIO_OFFLINE) {

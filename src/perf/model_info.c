@@ -69,8 +69,8 @@ enum sx_rc sx_model_info_parse(struct sx_model_info *m, const char *json, size_t
     memset(m, 0, sizeof(*m));
     struct sx_err why = {0};
     yyjson_doc *doc = yyjson_read(json, len, 0);
-    enum sx_rc rc = doc ? read_model(m, yyjson_doc_get_root(doc), &why)
-                        : sx_fail(&why, SX_INVALID, "not JSON");
+    enum sx_rc rc =
+        doc ? read_model(m, yyjson_doc_get_root(doc), &why) : sx_fail(&why, SX_INVALID, "not JSON");
     yyjson_doc_free(doc);
     return rc ? sx_fail(err, rc, "the model's metadata: %s", why.message) : SX_OK;
 }

@@ -61,10 +61,10 @@ void sx_moments_advance(struct sx_moments *m, uint64_t now)
         close_slice(m, m->slice_from + m->slice_ns);
 }
 
-void sx_moments_add(struct sx_moments *m, bool ok, uint64_t due, uint64_t done)
+void sx_moments_add(struct sx_moments *m, bool ok, uint64_t latency_ns)
 {
     if (ok)
-        sx_hist_add(m->hist, done > due ? done - due : 0);
+        sx_hist_add(m->hist, latency_ns);
     else
         m->failed++;
 }

@@ -30,7 +30,7 @@ bool sx_moments_init(struct sx_moments *m);
 void sx_moments_begin(struct sx_moments *m, uint64_t now, const struct sx_run_opts *o);
 /* Close the slices that are over at `now`. */
 void sx_moments_advance(struct sx_moments *m, uint64_t now);
-void sx_moments_add(struct sx_moments *m, bool ok, uint64_t due, uint64_t done);
+void sx_moments_add(struct sx_moments *m, bool ok, uint64_t latency_ns);
 void sx_moments_keep(struct sx_moments *m, uint64_t latency_ns);
 /* Hand moments and sorted latencies over to the result. */
 void sx_moments_end(struct sx_moments *m, uint64_t now, struct sx_run_result *r);

@@ -45,7 +45,7 @@ struct sx_point {
     double load;
     uint32_t per_query; /* inferences in a request */
     double seconds, throughput, goodput;
-    double within;      /* share of all requests answered within the objective */
+    double within; /* share of all requests answered within the objective */
     uint64_t outcome[SX_OUTCOME_COUNT];
     double mean_us, stddev_us, min_us, max_us, p50_us, p90_us, p95_us, p99_us, p999_us;
     double objective_us; /* latency at the objective's percentile */
@@ -66,8 +66,8 @@ struct sx_found {
     bool client_bound; /* the client, not the target, was the limit */
     char what[48];     /* "congestion threshold" */
     enum sx_load_kind kind;
-    double value;      /* the highest load that held */
-    double above;      /* the lowest one that did not; 0: none was found */
+    double value; /* the highest load that held */
+    double above; /* the lowest one that did not; 0: none was found */
     int trials;
 };
 
@@ -113,11 +113,12 @@ void sx_point_from_run(struct sx_point *p, enum sx_load_kind kind, double load,
  * met the objective, else the highest of all; -1 without points. */
 int sx_series_best(const struct sx_series *s);
 
-/* --- forms -------------------------------------------------------------------------------------- */
+/* --- forms --------------------------------------------------------------------------------------
+ */
 
 /* One point in perf_analyzer's words. */
-void sx_report_point_text(struct sx_sbuf *out, const struct sx_report *r,
-                          const struct sx_series *s, const struct sx_point *p);
+void sx_report_point_text(struct sx_sbuf *out, const struct sx_report *r, const struct sx_series *s,
+                          const struct sx_point *p);
 /* All points of all series as a table, and what was found. */
 void sx_report_text(struct sx_sbuf *out, const struct sx_report *r);
 /* perf_analyzer's columns, then ours. */

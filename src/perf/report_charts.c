@@ -55,7 +55,8 @@ static void free_room(struct room *m)
         free(m->tip[i]);
 }
 
-/* --- frame -------------------------------------------------------------------------------------- */
+/* --- frame --------------------------------------------------------------------------------------
+ */
 
 static void sample(struct sx_sbuf *o, const char *classes, const char *text)
 {
@@ -99,7 +100,8 @@ static struct sx_chart_line *new_line(struct sx_chart *c, size_t series, const c
     return l;
 }
 
-/* --- against load ------------------------------------------------------------------------------- */
+/* --- against load -------------------------------------------------------------------------------
+ */
 
 static const struct sx_series *sorting;
 
@@ -116,25 +118,47 @@ static int by_x(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Points with answers, in order; a closed loop lies at its throughput, an open one at its rate. */
-static size_t order(const struct sx_series *s, size_t *index)
+static int by_p99(const void *a, const void *b)
+{
+    double x = sorting->points[*(const size_t *)a].p99_us;
+    double y = sorting->points[*(const size_t *)b].p99_us;
+    return x < y ? -1 : x > y;
+}
+
+/* A search tries a load several times: keep the trial with the middle p99. */
+static size_t medians(const struct sx_series *s, size_t *index, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0, end; i < n; i = end) {
+        double load = s->points[index[i]].load;
+        for (end = i + 1; end < n && s->points[index[end]].load <= load; end++)
+            ;
+        qsort(index + i, end - i, sizeof(*index), by_p99);
+        index[kept++] = index[(i + end - 1) / 2];
+    }
+    return kept;
+}
+
+/* The points (for latencies: those with answers) in order; a closed
+ * loop lies at its throughput, an open one at its rate. */
+static size_t order(const struct sx_series *s, size_t *index, bool latency)
 {
     size_t n = 0;
     for (size_t i = 0; i < s->n_points; i++) {
-        if (s->points[i].outcome[SX_OUTCOME_OK])
+        if (!latency || s->points[i].outcome[SX_OUTCOME_OK])
             index[n++] = i;
     }
     sorting = s; // reports are written by one thread
     if (n > 1)
         qsort(index, n, sizeof(*index), by_x);
-    return n;
+    return medians(s, index, n);
 }
 
 static void load_lines(struct sx_chart *c, struct room *m, const struct sx_series *s, size_t si,
                        bool latency)
 {
     size_t *index = calloc(s->n_points + 1, sizeof(*index));
-    size_t n = index ? order(s, index) : 0;
+    size_t n = index ? order(s, index, latency) : 0;
     double *x = numbers(m, n), *y = numbers(m, n), *z = numbers(m, n);
     char **tip = texts(m, n);
     if (m->failed || n == 0) {
@@ -213,11 +237,12 @@ static void chart_load(struct sx_sbuf *o, const struct sx_report *r, bool latenc
         figure(o, r, &c,
                latency ? "Flat is good; where a curve turns up, requests queue."
                        : "On the diagonal everything is answered.",
-               latency ? "p50" : "answered", latency ? "p99" : "within the objective");
+               latency ? "p50" : "answered", latency ? "p99" : "in time");
     free_room(&m);
 }
 
-/* --- at the best point -------------------------------------------------------------------------- */
+/* --- at the best point --------------------------------------------------------------------------
+ */
 
 static void chart_tail(struct sx_sbuf *o, const struct sx_report *r)
 {
@@ -292,8 +317,8 @@ static void chart_course(struct sx_sbuf *o, const struct sx_report *r)
         failures |= any > 0;
     }
     if (!m.failed && c.n_lines > 0)
-        figure(o, r, &c, "At each series' best load. A steady line is a steady server.",
-               "answered", failures ? "failed" : NULL);
+        figure(o, r, &c, "At each series' best load. A steady line is a steady server.", "answered",
+               failures ? "failed" : NULL);
     free_room(&m);
 }
 

@@ -43,8 +43,8 @@ static void add_csv_text(struct sx_sbuf *out, const char *text)
 
 void sx_report_csv(struct sx_sbuf *out, const struct sx_report *r)
 {
-    enum sx_load_kind kind = r->n_series && r->series[0].n_points ? r->series[0].points[0].kind
-                                                                  : SX_LOAD_CONCURRENCY;
+    enum sx_load_kind kind =
+        r->n_series && r->series[0].n_points ? r->series[0].points[0].kind : SX_LOAD_CONCURRENCY;
     sx_sbuf_printf(out,
                    "%s,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,"
                    "Server Compute Input,Server Compute Infer,Server Compute Output,Client Recv,"
@@ -62,8 +62,7 @@ void sx_report_csv(struct sx_sbuf *out, const struct sx_report *r)
                            "%.2f,",
                            p->load, p->throughput, p->mean_us, p->p50_us, p->p90_us, p->p95_us,
                            p->p99_us, p->p999_us, p->mean_us, p->goodput,
-                           (unsigned long long)failed(p),
-                           p->late_percent);
+                           (unsigned long long)failed(p), p->late_percent);
             add_csv_text(out, r->series[i].name);
             sx_sbuf_putc(out, '\n');
         }

@@ -21,7 +21,8 @@ static uint64_t failed(const struct sx_point *p)
     return n;
 }
 
-/* --- cards -------------------------------------------------------------------------------------- */
+/* --- cards --------------------------------------------------------------------------------------
+ */
 
 static void card(struct sx_sbuf *o, int colour, const char *name, const char *value,
                  const char *unit, const char *note)
@@ -78,26 +79,37 @@ static void series_cards(struct sx_sbuf *o, const struct sx_report *r, const str
     card(o, colour, name, sx_text_number(n, p->throughput), "inferences/s", note);
 }
 
+static double best_goodput(const struct sx_series *s)
+{
+    double best = 0;
+    for (size_t i = 0; i < s->n_points; i++)
+        best = s->points[i].goodput > best ? s->points[i].goodput : best;
+    return best;
+}
+
 /* The others against the first series, by what was searched for if both have it. */
 static void ratio_cards(struct sx_sbuf *o, const struct sx_report *r)
 {
     for (size_t i = 1; i < r->n_series; i++) {
         const struct sx_series *a = &r->series[0], *b = &r->series[i];
-        int pa = sx_series_best(a), pb = sx_series_best(b);
-        bool found = a->found.done && b->found.done && a->found.value > 0 && b->found.value > 0;
-        if (!found && (pa < 0 || pb < 0 || b->points[pb].throughput <= 0))
-            continue;
-        double ratio = found ? a->found.value / b->found.value
-                             : a->points[pa].throughput / b->points[pb].throughput;
+        bool found = a->found.done && b->found.done && a->found.kind == b->found.kind;
+        double x = found ? a->found.value : best_goodput(a);
+        double y = found ? b->found.value : best_goodput(b);
         char value[32], name[256], note[96];
+        if (x <= 0 || y <= 0)
+            continue;
         snprintf(name, sizeof(name), "%s against %s", a->name, b->name);
-        snprintf(value, sizeof(value), "%.2f", ratio);
-        snprintf(note, sizeof(note), "ratio of %s", found ? a->found.what : "best throughputs");
+        snprintf(value, sizeof(value), "%.2f", x / y);
+        snprintf(note, sizeof(note), "ratio of %s",
+                 found                 ? a->found.what
+                 : r->objective_ms > 0 ? "the most answers per second within the objective"
+                                       : "best throughputs");
         card(o, 0, name, value, "times", note);
     }
 }
 
-/* --- the table ---------------------------------------------------------------------------------- */
+/* --- the table ----------------------------------------------------------------------------------
+ */
 
 static void cell(struct sx_sbuf *o, const char *text)
 {
@@ -132,7 +144,9 @@ static void table_row(struct sx_sbuf *o, const struct sx_report *r, const struct
     snprintf(n, sizeof(n), "%.1f %%", p->late_percent);
     cell(o, p->kind == SX_LOAD_CONCURRENCY ? "\u2013" : n);
     sx_sbuf_printf(o, "<td class=\"%s\">%s%s</td></tr>\n", p->met ? "good" : "bad",
-                   r->objective_ms > 0 ? p->met ? "met" : "missed" : p->met ? "ok" : "failures",
+                   r->objective_ms > 0 ? p->met ? "met" : "missed"
+                   : p->met            ? "ok"
+                                       : "failures",
                    p->stable ? "" : ", unstable");
 }
 
@@ -195,7 +209,8 @@ static void add_failures(struct sx_sbuf *o, const struct sx_report *r)
         sx_sbuf_puts(o, "</ul>\n");
 }
 
-/* --- how it was measured ------------------------------------------------------------------------ */
+/* --- how it was measured ------------------------------------------------------------------------
+ */
 
 static void fact(struct sx_sbuf *o, const char *name, const char *value, bool code)
 {

@@ -46,7 +46,8 @@ static const char *const kind_key[] = {
     X(command)                                                                                     \
     X(when)
 
-/* --- writing ------------------------------------------------------------------------------------ */
+/* --- writing ------------------------------------------------------------------------------------
+ */
 
 static void add_point(struct sx_sbuf *o, const struct sx_point *p)
 {
@@ -135,7 +136,8 @@ void sx_report_json(struct sx_sbuf *o, const struct sx_report *r)
     sx_sbuf_puts(o, "]}\n");
 }
 
-/* --- reading ------------------------------------------------------------------------------------ */
+/* --- reading ------------------------------------------------------------------------------------
+ */
 
 static void get_text(char *to, size_t size, yyjson_val *obj, const char *key)
 {
@@ -233,7 +235,8 @@ static enum sx_rc read_series(struct sx_report *r, yyjson_val *v, const char *na
     }
     yyjson_val *messages = yyjson_obj_get(v, "messages");
     for (int i = 0; i < SX_OUTCOME_COUNT; i++)
-        get_text(s->example[i], sizeof(s->example[i]), messages, sx_outcome_key((enum sx_outcome)i));
+        get_text(s->example[i], sizeof(s->example[i]), messages,
+                 sx_outcome_key((enum sx_outcome)i));
     size_t i, n;
     yyjson_val *points = yyjson_obj_get(v, "points");
     yyjson_arr_foreach(points, i, n, x)

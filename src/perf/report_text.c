@@ -47,12 +47,13 @@ static void add_failures(struct sx_sbuf *out, const struct sx_series *s, const s
     }
 }
 
-void sx_report_point_text(struct sx_sbuf *out, const struct sx_report *r,
-                          const struct sx_series *s, const struct sx_point *p)
+void sx_report_point_text(struct sx_sbuf *out, const struct sx_report *r, const struct sx_series *s,
+                          const struct sx_point *p)
 {
-    sx_sbuf_printf(out, "%s: ", p->kind == SX_LOAD_CONCURRENCY ? "Request concurrency"
-                                : p->kind == SX_LOAD_RATE      ? "Request rate"
-                                                               : "Trace, mean request rate");
+    sx_sbuf_printf(out, "%s: ",
+                   p->kind == SX_LOAD_CONCURRENCY ? "Request concurrency"
+                   : p->kind == SX_LOAD_RATE      ? "Request rate"
+                                                  : "Trace, mean request rate");
     add_load(out, p->kind, p->load);
     sx_sbuf_printf(out, "\n  Client:\n    Request count: %llu in %.1f s",
                    (unsigned long long)total(p), p->seconds);
@@ -79,11 +80,13 @@ void sx_report_point_text(struct sx_sbuf *out, const struct sx_report *r,
                        "%.1f ms); latencies count from the time they were due\n",
                        p->late_percent, p->lag_p99_us * 1e-3);
     if (p->cpu > 0.9)
-        sx_sbuf_printf(out, "    WARNING: the client used %.0f %% of its core and may be the limit\n",
+        sx_sbuf_printf(out,
+                       "    WARNING: the client used %.0f %% of its core and may be the limit\n",
                        100 * p->cpu);
 }
 
-/* --- the table ---------------------------------------------------------------------------------- */
+/* --- the table ----------------------------------------------------------------------------------
+ */
 
 enum { COLUMNS = 10 };
 
@@ -116,7 +119,7 @@ static void fill_row(struct row *row, const struct sx_report *r, const struct sx
 
 static void add_table(struct sx_sbuf *out, const struct sx_report *r)
 {
-    static const char *const head[COLUMNS] = {"", "",    "infer/s", "p50",    "p90",
+    static const char *const head[COLUMNS] = {"",    "",    "infer/s", "p50",    "p90",
                                               "p95", "p99", "p99.9",   "failed", ""};
     size_t width[COLUMNS] = {0};
     struct row row;
@@ -172,7 +175,8 @@ static void add_found(struct sx_sbuf *out, const struct sx_report *r, const stru
         sx_sbuf_printf(out, " (p%g <= %g ms, nothing lost; %d trials)", r->percentile,
                        r->objective_ms, f->trials);
     if (f->client_bound)
-        sx_sbuf_puts(out, "\nWARNING: the client could not keep the schedule: the target may hold more");
+        sx_sbuf_puts(out,
+                     "\nWARNING: the client could not keep the schedule: the target may hold more");
     sx_sbuf_putc(out, '\n');
 }
 

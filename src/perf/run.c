@@ -24,9 +24,9 @@
 
 #include "perf/moments.h"
 
-#define BATCH            256 /* completions per poll */
-#define PROGRESS_NS      (200 * SX_MS)
-#define GIVE_UP_AFTER    64 /* failed connections in a row without any answer */
+#define BATCH         256 /* completions per poll */
+#define PROGRESS_NS   (200 * SX_MS)
+#define GIVE_UP_AFTER 64 /* failed connections in a row without any answer */
 
 enum phase { WARMUP, MEASURE, DRAIN };
 
@@ -51,7 +51,7 @@ struct runner {
     uint32_t in_flight;
     uint64_t origin, next_due, sample;
 
-    uint64_t from, to;  /* the measured interval; `to` SX_NEVER until it is known */
+    uint64_t from, to;          /* the measured interval; `to` SX_NEVER until it is known */
     uint64_t issued, completed; /* queries since `from` */
     uint64_t answered, last_done;
     uint32_t refused; /* connections in a row */
@@ -76,7 +76,8 @@ static struct sx_stats *window(struct runner *rn)
     return &rn->ring[rn->r->windows % (SX_WINDOWS + 1)];
 }
 
-/* --- sending ------------------------------------------------------------------------------------ */
+/* --- sending ------------------------------------------------------------------------------------
+ */
 
 static void send_query(struct runner *rn, uint32_t q, uint64_t due, uint64_t now)
 {
@@ -106,7 +107,8 @@ static void send_due(struct runner *rn, uint64_t now)
     }
 }
 
-/* --- phases ------------------------------------------------------------------------------------- */
+/* --- phases -------------------------------------------------------------------------------------
+ */
 
 static void begin_measuring(struct runner *rn, uint64_t now)
 {
@@ -181,23 +183,26 @@ static void advance(struct runner *rn, uint64_t now)
         sx_moments_advance(&rn->moments, now);
 }
 
-/* --- completions -------------------------------------------------------------------------------- */
+/* --- completions --------------------------------------------------------------------------------
+ */
 
 static void account(struct runner *rn, const struct query *q, uint64_t done)
 {
     bool fixed = !rn->windowed;
-    rn->answered += q->worst == SX_OUTCOME_OK;
+    bool ok = q->worst == SX_OUTCOME_OK;
+    uint64_t latency = done > q->due ? done - q->due : 0;
+    rn->answered += ok;
+    if (rn->phase != WARMUP) {
+        rn->completed += ok && done >= rn->from && done < rn->to; // whenever they were due
+        sx_moments_add(&rn->moments, ok, latency);
+    }
     if (fixed ? rn->phase == WARMUP || q->due < rn->from || q->due >= rn->to : rn->phase != MEASURE)
         return;
     sx_stats_add(fixed ? &rn->r->stats : window(rn), q->worst, q->due, q->sent, done,
                  rn->o->objective_ns);
-    if (q->worst == SX_OUTCOME_OK) {
-        rn->completed += done < rn->to;
-        if (rn->o->keep_latencies)
-            sx_moments_keep(&rn->moments, done > q->due ? done - q->due : 0);
-    }
+    if (ok && rn->o->keep_latencies)
+        sx_moments_keep(&rn->moments, latency);
     rn->last_done = done > rn->last_done ? done : rn->last_done;
-    sx_moments_add(&rn->moments, q->worst == SX_OUTCOME_OK, q->due, done);
 }
 
 static void complete(struct runner *rn, const struct sx_completion *c, uint64_t now)
@@ -301,7 +306,8 @@ static void loop(struct runner *rn)
     }
 }
 
-/* --- the end ------------------------------------------------------------------------------------ */
+/* --- the end ------------------------------------------------------------------------------------
+ */
 
 static void finish(struct runner *rn)
 {

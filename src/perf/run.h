@@ -44,16 +44,16 @@ struct sx_progress {
 struct sx_run_opts {
     struct sx_clock *clock; /* NULL: real time */
     uint64_t warmup_ns;
-    uint64_t duration_ns; /* fixed interval, or ... */
-    uint64_t requests;    /* ... so many queries, whichever comes first; both 0: windows */
-    uint64_t window_ns;   /* length of a window, or ... */
+    uint64_t duration_ns;     /* fixed interval, or ... */
+    uint64_t requests;        /* ... so many queries, whichever comes first; both 0: windows */
+    uint64_t window_ns;       /* length of a window, or ... */
     uint64_t window_requests; /* ... so many answers in each */
     int max_windows;
-    double stability;     /* percent */
-    double percentile;    /* the latency that must be stable; 0: the mean */
+    double stability;      /* percent */
+    double percentile;     /* the latency that must be stable; 0: the mean */
     uint64_t objective_ns; /* 0: none */
-    uint64_t drain_ns;    /* how long to wait for what is in flight at the end */
-    bool keep_latencies;  /* all of them, for exact percentiles */
+    uint64_t drain_ns;     /* how long to wait for what is in flight at the end */
+    bool keep_latencies;   /* all of them, for exact percentiles */
     void (*progress)(void *arg, const struct sx_progress *p); /* about 5 times a second; or NULL */
     void *progress_arg;
     const volatile sig_atomic_t *stop; /* non-zero: end early, with what there is; or NULL */
@@ -69,11 +69,11 @@ struct sx_moment {
 
 struct sx_run_result {
     struct sx_stats stats;
-    double seconds;    /* measured */
-    double throughput; /* queries per second answered within the interval */
+    double seconds;     /* measured */
+    double throughput;  /* queries per second answered within the interval */
     uint32_t per_query; /* inferences in a query */
-    int windows;       /* 0: fixed run */
-    bool stable;       /* fixed runs always are */
+    int windows;        /* 0: fixed run */
+    bool stable;        /* fixed runs always are */
     bool interrupted, unreachable;
     double cpu; /* of one core, used by the client's thread while measuring */
     struct sx_moment *moments;

@@ -28,9 +28,9 @@ enum sx_scenario_kind {
 
 struct sx_scenario {
     const char *name;
-    double percentile;      /* 0: none */
-    uint32_t group;         /* samples in a query */
-    uint64_t min_queries;   /* by the full rules */
+    double percentile;    /* 0: none */
+    uint32_t group;       /* samples in a query */
+    uint64_t min_queries; /* by the full rules */
     uint64_t min_samples;
     uint64_t min_ns;
 };

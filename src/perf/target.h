@@ -53,7 +53,8 @@ struct sx_target {
     char model[128]; /* the model's name */
 };
 
-/* --- completions from other threads ------------------------------------------------------------- */
+/* --- completions from other threads -------------------------------------------------------------
+ */
 
 /* A bounded queue of completions: as many places as slots, so a post never fails.  Any thread
  * posts, one waits. */

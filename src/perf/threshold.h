@@ -20,7 +20,7 @@ struct sx_threshold {
     double start, min, max; /* loads; the search stays within */
     double precision;       /* stop when hi <= lo * (1 + precision) */
     int votes;
-    bool whole;             /* loads are whole numbers */
+    bool whole; /* loads are whole numbers */
     /* known: lo held (0: none did), hi did not (0: none) */
     double lo, hi;
     bool lo_sure; /* lo has all its votes */
