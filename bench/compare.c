@@ -10,7 +10,8 @@
  * loaded at once; each round puts each load on each target, so that a noisy machine hurts all of
  * them alike.  One line of JSON per measurement goes to stdout.
  *
- *     --load closed:N | poisson:RATE    repeatable
+ *     --load closed:N | poisson:RATE    repeatable; without any, standard input says what to
+ *                                       measure, one `TARGET LOAD SECONDS SEED` a line
  *     --rounds N --seconds S --warmup S --seed N --objective MS --max-batch N --device TEXT
  *     --cache DIR                       for prepared models
  */
@@ -48,7 +49,8 @@ static void or_die(enum sx_rc rc, const struct sx_err *err)
     exit(1);
 }
 
-static void measure(struct sx_target *t, const char *name, const char *load, int round)
+static void measure(struct sx_target *t, const char *name, const char *load, double seconds,
+                    int round)
 {
     struct sx_err err = {0};
     struct sx_load l = {0};
@@ -60,7 +62,7 @@ static void measure(struct sx_target *t, const char *name, const char *load, int
         l.arrivals = &arrivals;
     }
     struct sx_run_opts o = {.warmup_ns = (uint64_t)(opt.warmup * 1e9),
-                            .duration_ns = (uint64_t)(opt.seconds * 1e9),
+                            .duration_ns = (uint64_t)(seconds * 1e9),
                             .drain_ns = 20 * SX_S,
                             .objective_ns = (uint64_t)(opt.objective_ms * 1e6),
                             .keep_latencies = true};
@@ -137,8 +139,8 @@ static void parse(int argc, char **argv)
             exit(2);
         }
     }
-    if (argc - optind < 2 || !opt.n_loads) {
-        fprintf(stderr, "usage: compare --load LOAD MODEL.onnx TARGET...\n");
+    if (argc - optind < 2) {
+        fprintf(stderr, "usage: compare [--load LOAD]... MODEL.onnx TARGET...\n");
         exit(2);
     }
     opt.model = argv[optind++];
@@ -205,9 +207,21 @@ int main(int argc, char **argv)
         for (int l = 0; l < opt.n_loads; l++) {
             for (int i = 0; i < n; i++) {
                 int at = round % 2 ? n - 1 - i : i;
-                measure(target[at], name[at], opt.load[l], round);
+                measure(target[at], name[at], opt.load[l], opt.seconds, round);
             }
         }
+    }
+    char line[256], which[64], load[64];
+    while (!opt.n_loads && fgets(line, sizeof line, stdin)) {
+        double seconds;
+        int seed, i = 0;
+        if (sscanf(line, "%63s %63s %lf %d", which, load, &seconds, &seed) != 4)
+            break;
+        while (i < n && strcmp(name[i], which))
+            i++;
+        if (i == n)
+            break;
+        measure(target[i], name[i], load, seconds, seed);
     }
     for (int i = 0; i < n; i++)
         target[i]->ops->destroy(target[i]);

@@ -108,8 +108,8 @@ static enum sx_rc check_port(const char *what, const struct sx_port *port,
     size_t bytes;
     if (t->dtype == SX_BYTES) {
         if (!sx_tensor_bytes_valid(t))
-            return sx_fail(err, SX_INVALID, "%s '%s' does not hold the strings of its shape",
-                           what, port->name);
+            return sx_fail(err, SX_INVALID, "%s '%s' does not hold the strings of its shape", what,
+                           port->name);
     } else if (!sx_shape_bytes(t->dtype, t->dims, t->rank, &bytes) || bytes != t->nbytes) {
         char got[256];
         return sx_fail(err, SX_INVALID, "%s '%s' has %zu bytes, which do not make %s %s", what,

@@ -44,11 +44,11 @@ struct fake_engine {
 
 struct fake_model {
     struct sx_engine_model base;
-    bool *sums;     /* for each output */
+    bool *sums; /* for each output */
     double base_us, per_sample_us, serial;
     bool spin, fail_session, fail_on_value;
     double fail_value;
-    uint64_t fail_nth;      /* 0: never */
+    uint64_t fail_nth; /* 0: never */
     atomic_uint_fast64_t n_runs;
 };
 
@@ -230,8 +230,7 @@ static enum sx_rc fake_open(struct sx_engine *engine, const char *path,
         }
     }
     if (!m->base.n_inputs || !m->base.n_outputs) {
-        rc = sx_fail(err, SX_INVALID, "%s has no %s", path,
-                     m->base.n_inputs ? "output" : "input");
+        rc = sx_fail(err, SX_INVALID, "%s has no %s", path, m->base.n_inputs ? "output" : "input");
         goto out;
     }
     for (size_t i = 0; i < m->base.n_outputs; i++) {
@@ -253,7 +252,8 @@ out:
     return rc;
 }
 
-/* --- sessions ----------------------------------------------------------------------------------- */
+/* --- sessions -----------------------------------------------------------------------------------
+ */
 
 static enum sx_rc fake_session_create(struct sx_engine_model *model, unsigned width,
                                       const int *cpus, struct sx_session **ret_session,

@@ -40,7 +40,7 @@ struct ort_engine {
 struct ort_model {
     struct sx_engine_model base;
     const struct ort_lib *lib;
-    char *path; /* what sessions are made from */
+    char *path;  /* what sessions are made from */
     char *bytes; /* unless NULL: instead of the file, stripped of overridable initializers */
     size_t n_bytes;
     bool prepared;
@@ -59,7 +59,7 @@ struct ort_session {
 static void ort_destroy(struct sx_engine *engine)
 {
     struct ort_engine *e = (struct ort_engine *)engine;
-    ort_lib_put(e->lib);
+    sx_ort_lib_put(e->lib);
     free(e->cache_dir);
     free(e->machine_id);
     free(e);
@@ -78,7 +78,7 @@ static enum sx_rc ort_create(const struct sx_engine_config *config, struct sx_en
     if (!e->machine_id || (config->cache_dir && !e->cache_dir))
         rc = sx_fail(err, SX_NO_MEMORY, "no memory for the engine");
     if (!rc)
-        rc = ort_lib_get(config->library, &e->lib, err);
+        rc = sx_ort_lib_get(config->library, &e->lib, err);
     if (rc) {
         ort_destroy(&e->base);
         return rc;
@@ -88,7 +88,8 @@ static enum sx_rc ort_create(const struct sx_engine_config *config, struct sx_en
     return SX_OK;
 }
 
-/* --- sessions ----------------------------------------------------------------------------------- */
+/* --- sessions -----------------------------------------------------------------------------------
+ */
 
 static void session_destroy(struct sx_session *session)
 {
@@ -107,7 +108,7 @@ static enum sx_rc set_options(const struct ort_model *m, OrtSessionOptions *o, u
     enum sx_rc rc;
 #define DO(call)                                                                                   \
     do {                                                                                           \
-        rc = ort_check(m->lib, (call), err);                                                       \
+        rc = sx_ort_check(m->lib, (call), err);                                                    \
         if (rc)                                                                                    \
             goto out;                                                                              \
     } while (0)
@@ -150,20 +151,19 @@ static enum sx_rc make_session(struct ort_model *m, unsigned width, const int *c
     s->base.model = &m->base;
     s->base.width = width;
 
-    enum sx_rc rc = ort_check(m->lib, api->CreateSessionOptions(&o), err);
+    enum sx_rc rc = sx_ort_check(m->lib, api->CreateSessionOptions(&o), err);
     if (!rc)
         rc = set_options(m, o, width, cpus, err);
     if (!rc && m->prepared)
-        rc = ort_check(m->lib,
-                       api->CreateSessionWithPrepackedWeightsContainer(
-                           env, m->path, o, m->weights.prepacked, &s->session),
-                       err);
+        rc = sx_ort_check(m->lib,
+                          api->CreateSessionWithPrepackedWeightsContainer(
+                              env, m->path, o, m->weights.prepacked, &s->session),
+                          err);
     else if (!rc && m->bytes)
-        rc = ort_check(m->lib,
-                       api->CreateSessionFromArray(env, m->bytes, m->n_bytes, o, &s->session),
-                       err);
+        rc = sx_ort_check(
+            m->lib, api->CreateSessionFromArray(env, m->bytes, m->n_bytes, o, &s->session), err);
     else if (!rc)
-        rc = ort_check(m->lib, api->CreateSession(env, m->path, o, &s->session), err);
+        rc = sx_ort_check(m->lib, api->CreateSession(env, m->path, o, &s->session), err);
     if (o)
         api->ReleaseSessionOptions(o);
     if (rc)
@@ -191,7 +191,8 @@ static enum sx_rc session_create(struct sx_engine_model *model, unsigned width, 
     return rc;
 }
 
-/* --- models ------------------------------------------------------------------------------------- */
+/* --- models -------------------------------------------------------------------------------------
+ */
 
 static void free_ports(struct sx_port *ports, const char **names, size_t n)
 {
@@ -206,7 +207,7 @@ static void close_model(struct sx_engine_model *model)
     struct ort_model *m = (struct ort_model *)model;
     if (m->spare)
         session_destroy(&m->spare->base);
-    ort_weights_close(&m->weights);
+    sx_ort_weights_close(&m->weights);
     free_ports(m->base.inputs, m->input_names, m->base.n_inputs);
     free_ports(m->base.outputs, m->output_names, m->base.n_outputs);
     free(m->path);
@@ -220,14 +221,15 @@ static void reset_model(struct ort_model *m)
     if (m->spare)
         session_destroy(&m->spare->base);
     m->spare = NULL;
-    ort_weights_close(&m->weights);
+    sx_ort_weights_close(&m->weights);
     m->prepared = false;
     free(m->path);
     m->path = NULL;
 }
 
 typedef OrtStatus *(ORT_API_CALL *port_type_fn)(const OrtSession *, size_t, OrtTypeInfo **);
-typedef OrtStatus *(ORT_API_CALL *port_name_fn)(const OrtSession *, size_t, OrtAllocator *, char **);
+typedef OrtStatus *(ORT_API_CALL *port_name_fn)(const OrtSession *, size_t, OrtAllocator *,
+                                                char **);
 
 static enum sx_rc describe_port(const struct ort_model *m, const char *what, const char *name,
                                 const OrtTypeInfo *type, struct sx_port *port, struct sx_err *err)
@@ -236,20 +238,21 @@ static enum sx_rc describe_port(const struct ort_model *m, const char *what, con
     const OrtTensorTypeAndShapeInfo *info = NULL;
     enum ONNXType kind = ONNX_TYPE_UNKNOWN;
     ONNXTensorElementDataType elem = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-    static const char *const kinds[] = {"of an unknown kind", "a tensor", "a sequence", "a map",
-                                        "an opaque value", "a sparse tensor", "optional"};
+    static const char *const kinds[] = {
+        "of an unknown kind", "a tensor",        "a sequence", "a map",
+        "an opaque value",    "a sparse tensor", "optional"};
     size_t rank = 0;
 
-    enum sx_rc rc = ort_check(m->lib, api->GetOnnxTypeFromTypeInfo(type, &kind), err);
+    enum sx_rc rc = sx_ort_check(m->lib, api->GetOnnxTypeFromTypeInfo(type, &kind), err);
     if (!rc && kind != ONNX_TYPE_TENSOR)
         return sx_fail(err, SX_UNSUPPORTED, "%s '%s' is %s; only tensors are served", what, name,
                        (unsigned)kind < sizeof(kinds) / sizeof(*kinds) ? kinds[kind] : kinds[0]);
     if (!rc)
-        rc = ort_check(m->lib, api->CastTypeInfoToTensorInfo(type, &info), err);
+        rc = sx_ort_check(m->lib, api->CastTypeInfoToTensorInfo(type, &info), err);
     if (!rc)
-        rc = ort_check(m->lib, api->GetTensorElementType(info, &elem), err);
+        rc = sx_ort_check(m->lib, api->GetTensorElementType(info, &elem), err);
     if (!rc)
-        rc = ort_check(m->lib, api->GetDimensionsCount(info, &rank), err);
+        rc = sx_ort_check(m->lib, api->GetDimensionsCount(info, &rank), err);
     if (rc)
         return rc;
     port->dtype = sx_dtype_from_onnx((int)elem);
@@ -261,7 +264,7 @@ static enum sx_rc describe_port(const struct ort_model *m, const char *what, con
         return sx_fail(err, SX_UNSUPPORTED, "%s '%s' has %zu dimensions, at most %d are supported",
                        what, name, rank, SX_MAX_RANK);
     port->rank = (int)rank;
-    rc = ort_check(m->lib, api->GetDimensions(info, port->dims, rank), err);
+    rc = sx_ort_check(m->lib, api->GetDimensions(info, port->dims, rank), err);
     for (int d = 0; d < port->rank; d++)
         if (port->dims[d] < 0)
             port->dims[d] = -1;
@@ -285,11 +288,13 @@ static enum sx_rc describe_ports(struct ort_model *m, const struct sx_onnx *sour
     port_name_fn get_name = outputs ? api->SessionGetOutputName : api->SessionGetInputName;
     port_type_fn get_type = outputs ? api->SessionGetOutputTypeInfo : api->SessionGetInputTypeInfo;
     const struct sx_onnx_value *values;
-    size_t n = 0, n_values =
-                      outputs ? sx_onnx_outputs(source, &values) : sx_onnx_inputs(source, &values);
+    size_t n = 0,
+           n_values = outputs ? sx_onnx_outputs(source, &values) : sx_onnx_inputs(source, &values);
 
-    enum sx_rc rc = ort_check(m->lib, outputs ? api->SessionGetOutputCount(session, &n)
-                                              : api->SessionGetInputCount(session, &n), err);
+    enum sx_rc rc = sx_ort_check(m->lib,
+                                 outputs ? api->SessionGetOutputCount(session, &n)
+                                         : api->SessionGetInputCount(session, &n),
+                                 err);
     if (rc)
         return rc;
     struct sx_port *ports = calloc(n + 1, sizeof(*ports));
@@ -304,7 +309,7 @@ static enum sx_rc describe_ports(struct ort_model *m, const struct sx_onnx *sour
     for (size_t i = 0; !rc && i < n; i++) {
         char *name = NULL;
         OrtTypeInfo *type = NULL;
-        rc = ort_check(m->lib, get_name(session, i, m->lib->allocator, &name), err);
+        rc = sx_ort_check(m->lib, get_name(session, i, m->lib->allocator, &name), err);
         if (!rc)
             names[i] = ports[i].name = strdup(name);
         if (name && m->lib->api->AllocatorFree(m->lib->allocator, name))
@@ -312,7 +317,7 @@ static enum sx_rc describe_ports(struct ort_model *m, const struct sx_onnx *sour
         if (!rc && !ports[i].name)
             rc = sx_fail(err, SX_NO_MEMORY, "no memory for the model");
         if (!rc)
-            rc = ort_check(m->lib, get_type(session, i, &type), err);
+            rc = sx_ort_check(m->lib, get_type(session, i, &type), err);
         if (!rc)
             rc = describe_port(m, what, ports[i].name, type, &ports[i], err);
         if (type)
@@ -333,8 +338,8 @@ static enum sx_rc check_declared(const struct sx_onnx *source, struct sx_err *er
             if (v[i].kind == SX_ONNX_UNTYPED || v[i].dtype)
                 continue;
             if (v[i].kind != SX_ONNX_TENSOR)
-                return sx_fail(err, SX_UNSUPPORTED, "%s '%s' is %s; only tensors are served",
-                               what, v[i].name, sx_onnx_kind_text(v[i].kind));
+                return sx_fail(err, SX_UNSUPPORTED, "%s '%s' is %s; only tensors are served", what,
+                               v[i].name, sx_onnx_kind_text(v[i].kind));
             return sx_fail(err, SX_UNSUPPORTED,
                            "%s '%s' has an element type that the protocol does not have (ONNX "
                            "type %d)",
@@ -349,8 +354,7 @@ static enum sx_rc open_prepared(struct ort_model *m, const struct sx_onnx *sourc
 {
     const struct ort_engine *e = (const struct ort_engine *)m->base.engine;
     struct sx_onnx *prepared = NULL;
-    enum sx_rc rc =
-        ort_prepare(m->lib, source, e->cache_dir, e->machine_id, &prepared, err);
+    enum sx_rc rc = sx_ort_prepare(m->lib, source, e->cache_dir, e->machine_id, &prepared, err);
     if (rc)
         return rc;
     m->prepared = true;
@@ -358,15 +362,14 @@ static enum sx_rc open_prepared(struct ort_model *m, const struct sx_onnx *sourc
     if (!m->path)
         rc = sx_fail(err, SX_NO_MEMORY, "no memory for the model");
     if (!rc)
-        rc = ort_weights_open(m->lib, prepared, &m->weights, err);
+        rc = sx_ort_weights_open(m->lib, prepared, &m->weights, err);
     if (!rc)
         rc = make_session(m, 1, NULL, &m->spare, err);
     sx_onnx_close(prepared);
     return rc;
 }
 
-static enum sx_rc open_plain(struct ort_model *m, const struct sx_onnx *source,
-                             struct sx_err *err)
+static enum sx_rc open_plain(struct ort_model *m, const struct sx_onnx *source, struct sx_err *err)
 {
     m->path = strdup(sx_onnx_path(source));
     if (!m->path)
@@ -402,7 +405,7 @@ static enum sx_rc open_model(struct sx_engine *engine, const char *path,
     if (rc)
         goto out;
     bool open = false;
-    if (e->cache_dir && ort_prepare_pays(source)) {
+    if (e->cache_dir && sx_ort_prepare_pays(source)) {
         open = !open_prepared(m, source, &why);
         if (!open) {
             reset_model(m);
@@ -431,11 +434,11 @@ out:
 static void settle(struct sx_engine_model *model)
 {
     struct ort_model *m = (struct ort_model *)model;
-    ort_weights_settle(&m->weights);
+    sx_ort_weights_settle(&m->weights);
     malloc_trim(0); /* what parsing and optimising used */
 }
 
-/* --- run ------------------------------------------------------------------------------------------ */
+/* --- run ----------------------------------------------------------------------------- */
 
 static enum sx_rc run(struct sx_session *session, const struct sx_tensor *inputs,
                       struct sx_tensor *outputs, uint64_t *ret_ns, struct sx_err *err)
@@ -458,23 +461,22 @@ static enum sx_rc run(struct sx_session *session, const struct sx_tensor *inputs
     results = values + n_in;
 
     for (size_t i = 0; !rc && i < n_in; i++)
-        rc = ort_value_in(lib, &inputs[i], &values[i], err);
+        rc = sx_ort_value_in(lib, &inputs[i], &values[i], err);
     for (size_t i = 0; !rc && i < n_out; i++)
         if (outputs[i].data)
-            rc = ort_value_in(lib, &outputs[i], &results[i], err);
+            rc = sx_ort_value_in(lib, &outputs[i], &results[i], err);
     if (rc)
         goto out;
-    OrtStatus *status = api->Run(s->session, NULL, m->input_names,
-                                 (const OrtValue *const *)values, n_in, m->output_names, n_out,
-                                 results);
+    OrtStatus *status = api->Run(s->session, NULL, m->input_names, (const OrtValue *const *)values,
+                                 n_in, m->output_names, n_out, results);
     if (status) {
-        rc = ort_check(lib, status, err);
+        rc = sx_ort_check(lib, status, err);
         goto out;
     }
     for (size_t i = 0; !rc && i < n_out; i++) {
         if (outputs[i].data)
             continue;
-        rc = ort_value_out(lib, results[i], inputs, n_in, &outputs[i], err);
+        rc = sx_ort_value_out(lib, results[i], inputs, n_in, &outputs[i], err);
         if (!rc) {
             results[i] = NULL;
             continue;

@@ -33,7 +33,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
 static struct ort_lib *libs;
 
-/* --- quiet ---------------------------------------------------------------------------------------- */
+/* --- quiet --------------------------------------------------------------------------- */
 
 struct quiet {
     int saved, capture;
@@ -76,9 +76,10 @@ static void quiet_end(struct quiet *q)
         close(q->capture);
 }
 
-/* --- errors ------------------------------------------------------------------------------------- */
+/* --- errors -------------------------------------------------------------------------------------
+ */
 
-enum sx_rc ort_check(const struct ort_lib *lib, OrtStatus *status, struct sx_err *err)
+enum sx_rc sx_ort_check(const struct ort_lib *lib, OrtStatus *status, struct sx_err *err)
 {
     if (!status)
         return SX_OK;
@@ -120,14 +121,14 @@ static void ORT_API_CALL say(void *param, OrtLoggingLevel level, const char *cat
 
 /* An ONNX model with one operator: y = Identity(x). */
 static const unsigned char identity_model[] = {
-    0x08, 8,                                              /* IR version */
-    0x42, 2, 0x10, 13,                                    /* operator set */
-    0x3a, 43,                                             /* graph: */
-    0x0a, 16, 0x0a, 1, 'x', 0x12, 1, 'y',                 /*   node, from, to, type */
-    0x22, 8, 'I', 'd', 'e', 'n', 't', 'i', 't', 'y',      /* */
-    0x12, 1, 'g',                                         /*   name */
-    0x5a, 9, 0x0a, 1, 'x', 0x12, 4, 0x0a, 2, 0x08, 1,     /*   input, float */
-    0x62, 9, 0x0a, 1, 'y', 0x12, 4, 0x0a, 2, 0x08, 1,     /*   output, float */
+    0x08, 8,                                                 /* IR version */
+    0x42, 2,  0x10, 13,                                      /* operator set */
+    0x3a, 43,                                                /* graph: */
+    0x0a, 16, 0x0a, 1,   'x', 0x12, 1,   'y',                /*   node, from, to, type */
+    0x22, 8,  'I',  'd', 'e', 'n',  't', 'i',  't', 'y',     /* */
+    0x12, 1,  'g',                                           /*   name */
+    0x5a, 9,  0x0a, 1,   'x', 0x12, 4,   0x0a, 2,   0x08, 1, /*   input, float */
+    0x62, 9,  0x0a, 1,   'y', 0x12, 4,   0x0a, 2,   0x08, 1, /*   output, float */
 };
 
 /* Make the library say at once what it says only once. */
@@ -136,14 +137,14 @@ static enum sx_rc wake(const struct ort_lib *lib, struct sx_err *err)
     const OrtApi *api = lib->api;
     OrtSessionOptions *o = NULL;
     OrtSession *session = NULL;
-    enum sx_rc rc = ort_check(lib, api->CreateSessionOptions(&o), err);
+    enum sx_rc rc = sx_ort_check(lib, api->CreateSessionOptions(&o), err);
     if (!rc)
-        rc = ort_check(lib, api->SetIntraOpNumThreads(o, 1), err);
+        rc = sx_ort_check(lib, api->SetIntraOpNumThreads(o, 1), err);
     if (!rc)
-        rc = ort_check(lib,
-                       api->CreateSessionFromArray(lib->env, identity_model,
-                                                   sizeof(identity_model), o, &session),
-                       err);
+        rc = sx_ort_check(lib,
+                          api->CreateSessionFromArray(lib->env, identity_model,
+                                                      sizeof(identity_model), o, &session),
+                          err);
     if (session)
         api->ReleaseSession(session);
     if (o)
@@ -151,7 +152,7 @@ static enum sx_rc wake(const struct ort_lib *lib, struct sx_err *err)
     return rc;
 }
 
-/* --- loading ---------------------------------------------------------------------------------------- */
+/* --- loading ------------------------------------------------------------------------- */
 
 static void *open_any(const char *path, char *tried, size_t size)
 {
@@ -208,16 +209,16 @@ static enum sx_rc load(struct ort_lib *lib, const char *path, struct sx_err *err
         return SX_UNSUPPORTED;
     }
     const OrtApi *api = lib->api;
-    enum sx_rc rc = ort_check(
+    enum sx_rc rc = sx_ort_check(
         lib, api->CreateEnvWithCustomLogger(say, NULL, ORT_LOGGING_LEVEL_ERROR, "sx", &lib->env),
         err);
     if (!rc)
-        rc = ort_check(lib, api->DisableTelemetryEvents(lib->env), err);
+        rc = sx_ort_check(lib, api->DisableTelemetryEvents(lib->env), err);
     if (!rc)
-        rc = ort_check(
+        rc = sx_ort_check(
             lib, api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &lib->cpu), err);
     if (!rc)
-        rc = ort_check(lib, api->GetAllocatorWithDefaultOptions(&lib->allocator), err);
+        rc = sx_ort_check(lib, api->GetAllocatorWithDefaultOptions(&lib->allocator), err);
     if (!rc)
         rc = wake(lib, err);
     return rc;
@@ -233,7 +234,7 @@ static void lib_free(struct ort_lib *lib)
     free(lib);
 }
 
-enum sx_rc ort_lib_get(const char *path, struct ort_lib **ret_lib, struct sx_err *err)
+enum sx_rc sx_ort_lib_get(const char *path, struct ort_lib **ret_lib, struct sx_err *err)
 {
     enum sx_rc rc = SX_OK;
     struct ort_lib *lib;
@@ -271,7 +272,7 @@ out:
     return rc;
 }
 
-void ort_lib_put(struct ort_lib *lib)
+void sx_ort_lib_put(struct ort_lib *lib)
 {
     if (!lib)
         return;

@@ -14,7 +14,8 @@
 #include "engine/engine_int.h"
 #include "graph/onnx.h"
 
-/* --- ort_api.c: the library, loaded once per path and process ------------------------------------ */
+/* --- ort_api.c: the library, loaded once per path and process ------------------------------------
+ */
 
 struct ort_lib {
     const OrtApi *api;
@@ -29,23 +30,23 @@ struct ort_lib {
 
 /* Load ONNX Runtime from `path` (a file, or a directory that has it; NULL: the system's) or take
  * another reference.  Any thread. */
-enum sx_rc ort_lib_get(const char *path, struct ort_lib **ret_lib, struct sx_err *err);
-void ort_lib_put(struct ort_lib *lib);
+enum sx_rc sx_ort_lib_get(const char *path, struct ort_lib **ret_lib, struct sx_err *err);
+void sx_ort_lib_put(struct ort_lib *lib);
 /* Turn a status into an error and release it; NULL is SX_OK. */
-enum sx_rc ort_check(const struct ort_lib *lib, OrtStatus *status, struct sx_err *err);
+enum sx_rc sx_ort_check(const struct ort_lib *lib, OrtStatus *status, struct sx_err *err);
 
-/* --- ort_value.c: tensors as ONNX Runtime sees them ----------------------------------------------- */
+/* --- ort_value.c: tensors as ONNX Runtime sees them ---------------------------------- */
 
 /* A value over the tensor's memory (fixed-size types), or a copy of its strings. */
-enum sx_rc ort_value_in(const struct ort_lib *lib, const struct sx_tensor *t, OrtValue **ret_value,
-                        struct sx_err *err);
+enum sx_rc sx_ort_value_in(const struct ort_lib *lib, const struct sx_tensor *t,
+                           OrtValue **ret_value, struct sx_err *err);
 /* The zeroed `t` takes the value over, without a copy for fixed-size types; success consumes the
  * value.  `inputs`: memory that the result must not point into (it is the caller's). */
-enum sx_rc ort_value_out(const struct ort_lib *lib, OrtValue *value,
-                         const struct sx_tensor *inputs, size_t n_inputs, struct sx_tensor *t,
-                         struct sx_err *err);
+enum sx_rc sx_ort_value_out(const struct ort_lib *lib, OrtValue *value,
+                            const struct sx_tensor *inputs, size_t n_inputs, struct sx_tensor *t,
+                            struct sx_err *err);
 
-/* --- ort_prepare.c: a model optimised once, with its weights in a file of their own --------------- */
+/* --- ort_prepare.c: a model optimised once, with its weights in a file of their own --- */
 
 /* The weights of one model, in memory once. */
 struct ort_weights {
@@ -64,16 +65,16 @@ struct ort_weights {
 
 /* Make sure that a prepared copy of `source` is under the cache directory and open it.  Fails with
  * a reason if that cannot be done for this model.  `ret_path` is allocated. */
-enum sx_rc ort_prepare(const struct ort_lib *lib, const struct sx_onnx *source,
-                       const char *cache_dir, const char *machine_id, struct sx_onnx **ret_model,
-                       struct sx_err *err);
+enum sx_rc sx_ort_prepare(const struct ort_lib *lib, const struct sx_onnx *source,
+                          const char *cache_dir, const char *machine_id, struct sx_onnx **ret_model,
+                          struct sx_err *err);
 /* Is there anything to win? Not for a model with next to no weights. */
-bool ort_prepare_pays(const struct sx_onnx *source);
+bool sx_ort_prepare_pays(const struct sx_onnx *source);
 
-enum sx_rc ort_weights_open(const struct ort_lib *lib, const struct sx_onnx *model,
-                            struct ort_weights *ret_weights, struct sx_err *err);
-void ort_weights_close(struct ort_weights *weights);
+enum sx_rc sx_ort_weights_open(const struct ort_lib *lib, const struct sx_onnx *model,
+                               struct ort_weights *ret_weights, struct sx_err *err);
+void sx_ort_weights_close(struct ort_weights *weights);
 /* Give the mapped pages back; whoever still reads them gets them from the page cache. */
-void ort_weights_settle(struct ort_weights *weights);
+void sx_ort_weights_settle(struct ort_weights *weights);
 
 #endif

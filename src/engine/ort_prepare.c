@@ -19,12 +19,12 @@
  * two processes may make the same one.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,39 +36,23 @@
 #define FORMAT       1
 #define MODEL_NAME   "model.onnx"
 #define WEIGHTS_NAME "weights.bin"
-#define MIN_EXTERNAL "1024"            /* bytes; smaller constants stay in the graph */
+#define MIN_EXTERNAL "1024" /* bytes; smaller constants stay in the graph */
 #define WORTH_BYTES  (UINT64_C(1) << 20)
 
-/* Operators that make large constants out of small ones. */
-static bool makes_constants(const char *op)
+bool sx_ort_prepare_pays(const struct sx_onnx *source)
 {
-    static const char *const ops[] = {"ConstantOfShape", "Expand", "Tile", "Range"};
-    for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++)
-        if (!strcmp(op, ops[i]))
-            return true;
-    return false;
-}
-
-bool ort_prepare_pays(const struct sx_onnx *source)
-{
-    const struct sx_onnx_op_count *ops;
-    size_t n = sx_onnx_ops(source, &ops);
     const struct sx_onnx_initializer *init;
-    size_t n_init = sx_onnx_initializers(source, &init);
+    size_t n = sx_onnx_initializers(source, &init);
     uint64_t bytes = 0;
 
-    for (size_t i = 0; i < n_init; i++)
+    for (size_t i = 0; i < n; i++)
         bytes += init[i].nbytes;
-    if (bytes >= WORTH_BYTES || sx_onnx_parameters(source) >= WORTH_BYTES)
-        return true;
-    /* the operator tests use these, too, with a node or two around them */
-    for (size_t i = 0; sx_onnx_node_count(source) >= 8 && i < n; i++)
-        if (makes_constants(ops[i].type))
-            return true;
-    return false;
+    return bytes >= WORTH_BYTES || sx_onnx_parameters(source) >= WORTH_BYTES ||
+           sx_onnx_made_parameters(source) >= WORTH_BYTES / sizeof(float);
 }
 
-/* --- the key ------------------------------------------------------------------------------------ */
+/* --- the key ------------------------------------------------------------------------------------
+ */
 
 static void add_file(struct sx_sbuf *s, const char *path)
 {
@@ -122,7 +106,7 @@ static enum sx_rc entry_path(const struct ort_lib *lib, const struct sx_onnx *so
     return SX_OK;
 }
 
-/* --- making an entry -------------------------------------------------------------------------------- */
+/* --- making an entry ----------------------------------------------------------------- */
 
 static char *join(const char *dir, const char *name)
 {
@@ -161,19 +145,19 @@ static enum sx_rc optimise(const struct ort_lib *lib, const char *from, const ch
         {"session.optimized_model_external_initializers_min_size_in_bytes", MIN_EXTERNAL},
         {"session.disable_prepacking", "1"}, /* this session never runs */
     };
-    rc = ort_check(lib, api->CreateSessionOptions(&o), err);
+    rc = sx_ort_check(lib, api->CreateSessionOptions(&o), err);
     if (!rc)
-        rc = ort_check(lib, api->SetIntraOpNumThreads(o, 1), err);
+        rc = sx_ort_check(lib, api->SetIntraOpNumThreads(o, 1), err);
     if (!rc)
-        rc = ort_check(lib, api->SetInterOpNumThreads(o, 1), err);
+        rc = sx_ort_check(lib, api->SetInterOpNumThreads(o, 1), err);
     if (!rc)
-        rc = ort_check(lib, api->SetSessionGraphOptimizationLevel(o, ORT_ENABLE_ALL), err);
+        rc = sx_ort_check(lib, api->SetSessionGraphOptimizationLevel(o, ORT_ENABLE_ALL), err);
     if (!rc)
-        rc = ort_check(lib, api->SetOptimizedModelFilePath(o, model), err);
+        rc = sx_ort_check(lib, api->SetOptimizedModelFilePath(o, model), err);
     for (size_t i = 0; !rc && i < sizeof(entries) / sizeof(*entries); i++)
-        rc = ort_check(lib, api->AddSessionConfigEntry(o, entries[i][0], entries[i][1]), err);
+        rc = sx_ort_check(lib, api->AddSessionConfigEntry(o, entries[i][0], entries[i][1]), err);
     if (!rc)
-        rc = ort_check(lib, api->CreateSession(lib->env, from, o, &session), err);
+        rc = sx_ort_check(lib, api->CreateSession(lib->env, from, o, &session), err);
     if (session)
         api->ReleaseSession(session);
     if (!rc)
@@ -223,9 +207,9 @@ out:
     return rc;
 }
 
-enum sx_rc ort_prepare(const struct ort_lib *lib, const struct sx_onnx *source,
-                       const char *cache_dir, const char *machine_id, struct sx_onnx **ret_model,
-                       struct sx_err *err)
+enum sx_rc sx_ort_prepare(const struct ort_lib *lib, const struct sx_onnx *source,
+                          const char *cache_dir, const char *machine_id, struct sx_onnx **ret_model,
+                          struct sx_err *err)
 {
     char *entry = NULL, *model = NULL;
     enum sx_rc rc = entry_path(lib, source, cache_dir, machine_id, &entry, err);
@@ -251,11 +235,11 @@ out:
     return rc;
 }
 
-/* --- weights ------------------------------------------------------------------------------------ */
+/* --- weights ------------------------------------------------------------------------------------
+ */
 
-static enum sx_rc map_file(struct ort_weights *w, const struct sx_onnx *model,
-                           const char *location, const struct ort_weight_file **ret_file,
-                           struct sx_err *err)
+static enum sx_rc map_file(struct ort_weights *w, const struct sx_onnx *model, const char *location,
+                           const struct ort_weight_file **ret_file, struct sx_err *err)
 {
     for (size_t i = 0; i < w->n_files; i++)
         if (!strcmp(w->files[i].location, location)) {
@@ -281,14 +265,14 @@ static enum sx_rc map_file(struct ort_weights *w, const struct sx_onnx *model,
     return SX_OK;
 }
 
-enum sx_rc ort_weights_open(const struct ort_lib *lib, const struct sx_onnx *model,
-                            struct ort_weights *ret_weights, struct sx_err *err)
+enum sx_rc sx_ort_weights_open(const struct ort_lib *lib, const struct sx_onnx *model,
+                               struct ort_weights *ret_weights, struct sx_err *err)
 {
     const struct sx_onnx_initializer *init;
     size_t n = sx_onnx_initializers(model, &init);
     struct ort_weights w = {.lib = lib};
 
-    enum sx_rc rc = ort_check(lib, lib->api->CreatePrepackedWeightsContainer(&w.prepacked), err);
+    enum sx_rc rc = sx_ort_check(lib, lib->api->CreatePrepackedWeightsContainer(&w.prepacked), err);
     w.names = calloc(n + 1, sizeof(*w.names));
     w.values = calloc(n + 1, sizeof(OrtValue *));
     if (!rc && (!w.names || !w.values))
@@ -311,23 +295,23 @@ enum sx_rc ort_weights_open(const struct ort_lib *lib, const struct sx_onnx *mod
             rc = sx_fail(err, SX_NO_MEMORY, "no memory for the weights");
             break;
         }
-        rc = ort_check(lib,
-                       lib->api->CreateTensorWithDataAsOrtValue(
-                           lib->cpu, (char *)file->data + init[i].offset, init[i].nbytes,
-                           init[i].dims, (size_t)init[i].rank,
-                           (ONNXTensorElementDataType)init[i].onnx_type, &value),
-                       err);
+        rc = sx_ort_check(lib,
+                          lib->api->CreateTensorWithDataAsOrtValue(
+                              lib->cpu, (char *)file->data + init[i].offset, init[i].nbytes,
+                              init[i].dims, (size_t)init[i].rank,
+                              (ONNXTensorElementDataType)init[i].onnx_type, &value),
+                          err);
         w.names[w.n_values] = name;
         w.values[w.n_values++] = value;
     }
     if (rc)
-        ort_weights_close(&w);
+        sx_ort_weights_close(&w);
     else
         *ret_weights = w;
     return rc;
 }
 
-void ort_weights_close(struct ort_weights *w)
+void sx_ort_weights_close(struct ort_weights *w)
 {
     for (size_t i = 0; i < w->n_values; i++) {
         if (w->values[i])
@@ -346,7 +330,7 @@ void ort_weights_close(struct ort_weights *w)
     memset(w, 0, sizeof(*w));
 }
 
-void ort_weights_settle(struct ort_weights *w)
+void sx_ort_weights_settle(struct ort_weights *w)
 {
     for (size_t i = 0; i < w->n_files; i++)
         if (w->files[i].size)

@@ -33,10 +33,10 @@ static enum sx_rc strings_in(const struct ort_lib *lib, const struct sx_tensor *
     const OrtApi *api = lib->api;
     OrtValue *value = NULL;
     enum sx_rc rc =
-        ort_check(lib,
-                  api->CreateTensorAsOrtValue(lib->allocator, t->dims, (size_t)t->rank,
-                                              ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING, &value),
-                  err);
+        sx_ort_check(lib,
+                     api->CreateTensorAsOrtValue(lib->allocator, t->dims, (size_t)t->rank,
+                                                 ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING, &value),
+                     err);
     uint64_t count;
     sx_shape_count(t->dims, t->rank, &count); /* checked by sx_session_run */
     const unsigned char *p = t->data;
@@ -44,7 +44,7 @@ static enum sx_rc strings_in(const struct ort_lib *lib, const struct sx_tensor *
         uint32_t len;
         char *to;
         memcpy(&len, p, 4);
-        rc = ort_check(lib, api->GetResizedStringTensorElementBuffer(value, i, len, &to), err);
+        rc = sx_ort_check(lib, api->GetResizedStringTensorElementBuffer(value, i, len, &to), err);
         if (!rc && len)
             memcpy(to, p + 4, len);
         p += 4 + (size_t)len;
@@ -56,8 +56,8 @@ static enum sx_rc strings_in(const struct ort_lib *lib, const struct sx_tensor *
     return rc;
 }
 
-enum sx_rc ort_value_in(const struct ort_lib *lib, const struct sx_tensor *t, OrtValue **ret_value,
-                        struct sx_err *err)
+enum sx_rc sx_ort_value_in(const struct ort_lib *lib, const struct sx_tensor *t,
+                           OrtValue **ret_value, struct sx_err *err)
 {
     static unsigned char nothing[SX_BUF_ALIGN]; /* an empty tensor still needs an address */
 
@@ -66,7 +66,7 @@ enum sx_rc ort_value_in(const struct ort_lib *lib, const struct sx_tensor *t, Or
     OrtStatus *status = lib->api->CreateTensorWithDataAsOrtValue(
         lib->cpu, t->data ? t->data : nothing, t->nbytes, t->dims, (size_t)t->rank,
         (ONNXTensorElementDataType)sx_dtype_to_onnx(t->dtype), ret_value);
-    return status ? ort_check(lib, status, err) : SX_OK;
+    return status ? sx_ort_check(lib, status, err) : SX_OK;
 }
 
 static enum sx_rc strings_out(const struct ort_lib *lib, OrtValue *value, uint64_t count,
@@ -80,7 +80,7 @@ static enum sx_rc strings_out(const struct ort_lib *lib, OrtValue *value, uint64
     enum sx_rc rc = SX_OK;
 
     if (count)
-        rc = ort_check(lib, api->GetStringTensorDataLength(value, &total), err);
+        rc = sx_ort_check(lib, api->GetStringTensorDataLength(value, &total), err);
     if (rc)
         return rc;
     size_t nbytes = total + 4 * count;
@@ -92,7 +92,8 @@ static enum sx_rc strings_out(const struct ort_lib *lib, OrtValue *value, uint64
         goto out;
     }
     if (count)
-        rc = ort_check(lib, api->GetStringTensorContent(value, text, total, offsets, count), err);
+        rc =
+            sx_ort_check(lib, api->GetStringTensorContent(value, text, total, offsets, count), err);
     if (rc)
         goto out;
     offsets[count] = total;
@@ -132,9 +133,9 @@ static bool points_into(const void *data, const struct sx_tensor *inputs, size_t
     return false;
 }
 
-enum sx_rc ort_value_out(const struct ort_lib *lib, OrtValue *value,
-                         const struct sx_tensor *inputs, size_t n_inputs, struct sx_tensor *t,
-                         struct sx_err *err)
+enum sx_rc sx_ort_value_out(const struct ort_lib *lib, OrtValue *value,
+                            const struct sx_tensor *inputs, size_t n_inputs, struct sx_tensor *t,
+                            struct sx_err *err)
 {
     const OrtApi *api = lib->api;
     OrtTensorTypeAndShapeInfo *info = NULL;
@@ -142,15 +143,15 @@ enum sx_rc ort_value_out(const struct ort_lib *lib, OrtValue *value,
     struct sx_tensor made = {0};
     size_t rank = 0;
 
-    enum sx_rc rc = ort_check(lib, api->GetTensorTypeAndShape(value, &info), err);
+    enum sx_rc rc = sx_ort_check(lib, api->GetTensorTypeAndShape(value, &info), err);
     if (!rc)
-        rc = ort_check(lib, api->GetTensorElementType(info, &type), err);
+        rc = sx_ort_check(lib, api->GetTensorElementType(info, &type), err);
     if (!rc)
-        rc = ort_check(lib, api->GetDimensionsCount(info, &rank), err);
+        rc = sx_ort_check(lib, api->GetDimensionsCount(info, &rank), err);
     if (!rc && rank > SX_MAX_RANK)
         rc = sx_fail(err, SX_UNSUPPORTED, "an output has %zu dimensions", rank);
     if (!rc)
-        rc = ort_check(lib, api->GetDimensions(info, made.dims, rank), err);
+        rc = sx_ort_check(lib, api->GetDimensions(info, made.dims, rank), err);
     if (info)
         api->ReleaseTensorTypeAndShapeInfo(info);
     if (rc)
@@ -171,7 +172,7 @@ enum sx_rc ort_value_out(const struct ort_lib *lib, OrtValue *value,
     void *data = NULL;
     if (!sx_shape_bytes(made.dtype, made.dims, made.rank, &made.nbytes))
         return sx_fail(err, SX_ENGINE, "an output has an impossible type or shape");
-    rc = ort_check(lib, api->GetTensorMutableData(value, &data), err);
+    rc = sx_ort_check(lib, api->GetTensorMutableData(value, &data), err);
     if (rc)
         return rc;
     bool copy = made.nbytes && points_into(data, inputs, n_inputs);

@@ -19,7 +19,7 @@
 
 #define FROM_OUTSIDE (-1) /* produced by no operator: an input or a constant */
 
-/* --- constants ------------------------------------------------------------------------------------ */
+/* --- constants ----------------------------------------------------------------------- */
 
 /* Bits of an element; 0 for strings, -1 for a type that we do not know. */
 static int element_bits(int type)
@@ -173,8 +173,10 @@ enum sx_rc sx_onnx_describe(const struct sx_onnx *model, const Onnx__TensorProto
         return sx_fail(err, SX_INVALID, "initializer '%s' has the unknown type %d", i.name,
                        t->data_type);
     if (t->n_dims > SX_MAX_RANK)
-        return sx_fail(err, SX_UNSUPPORTED, "initializer '%s' has %zu dimensions, at most %d are "
-                       "supported", i.name, t->n_dims, SX_MAX_RANK);
+        return sx_fail(err, SX_UNSUPPORTED,
+                       "initializer '%s' has %zu dimensions, at most %d are "
+                       "supported",
+                       i.name, t->n_dims, SX_MAX_RANK);
     i.rank = (int)t->n_dims;
     for (int d = 0; d < i.rank; d++)
         i.dims[d] = t->dims[d];
@@ -195,8 +197,10 @@ enum sx_rc sx_onnx_describe(const struct sx_onnx *model, const Onnx__TensorProto
             return sx_fail(err, SX_INVALID, "initializer '%s' has %zu bytes, its shape needs %llu",
                            i.name, t->raw_data.len, (unsigned long long)i.nbytes);
     } else if (!typed_fits(t, count)) {
-        return sx_fail(err, SX_INVALID, "initializer '%s' does not have the %llu values that its "
-                       "shape needs", i.name, (unsigned long long)count);
+        return sx_fail(err, SX_INVALID,
+                       "initializer '%s' does not have the %llu values that its "
+                       "shape needs",
+                       i.name, (unsigned long long)count);
     }
     for (size_t k = 0; !bits && k < t->n_string_data; k++)
         i.nbytes += t->string_data[k].len;
@@ -229,7 +233,7 @@ static enum sx_rc check_sparse(struct sx_onnx *model, const Onnx__SparseTensorPr
     return rc ? rc : check_tensor(model, s->indices, false, err);
 }
 
-/* --- operators ------------------------------------------------------------------------------------ */
+/* --- operators ----------------------------------------------------------------------- */
 
 /* A graph while its names are resolved, and the graphs around it. */
 struct scope {
@@ -413,8 +417,8 @@ static enum sx_rc check_attribute(struct sx_onnx *model, struct sx_names *seen,
     return rc;
 }
 
-static enum sx_rc check_node(struct sx_onnx *model, struct sx_names *seen,
-                             const Onnx__NodeProto *n, struct scope *scope, struct sx_err *err)
+static enum sx_rc check_node(struct sx_onnx *model, struct sx_names *seen, const Onnx__NodeProto *n,
+                             struct scope *scope, struct sx_err *err)
 {
     bool constant = n->op_type && !strcmp(n->op_type, "Constant");
     enum sx_rc rc = SX_OK;

@@ -102,16 +102,16 @@ static enum sx_rc scan(const ProtobufCMessageDescriptor *desc, struct wire w,
                 scan(fd->descriptor, (struct wire){f.data, f.data + f.len}, file, depth + 1, err);
             if (rc)
                 return rc;
-        } else if (fd && fd->type == PROTOBUF_C_TYPE_STRING && f.len &&
-                   memchr(f.data, 0, f.len)) {
-            return sx_fail(err, SX_INVALID, "%s.%s has a NUL in it (at byte %zu)",
-                           desc->short_name, fd->name, at);
+        } else if (fd && fd->type == PROTOBUF_C_TYPE_STRING && f.len && memchr(f.data, 0, f.len)) {
+            return sx_fail(err, SX_INVALID, "%s.%s has a NUL in it (at byte %zu)", desc->short_name,
+                           fd->name, at);
         }
     }
     return SX_OK;
 }
 
-/* --- without the weights ------------------------------------------------------------------------ */
+/* --- without the weights ------------------------------------------------------------------------
+ */
 
 struct raw {
     const unsigned char *data;

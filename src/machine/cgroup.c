@@ -79,7 +79,8 @@ static bool has_word(const char *list, const char *word)
 /* One line of /proc/self/cgroup: "0::/group" or "3:cpu,cpuacct:/group". */
 static void look_line(const char *root, char *line, double *cores, uint64_t *memory)
 {
-    char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
+    char *controllers = strchr(line, ':'),
+         *group = controllers ? strchr(controllers + 1, ':') : NULL;
     if (!group)
         return;
     controllers++;

@@ -29,7 +29,7 @@ void sx_machine_destroy(struct sx_machine *machine)
     free(machine);
 }
 
-/* --- units ---------------------------------------------------------------------------------------- */
+/* --- units --------------------------------------------------------------------------- */
 
 /* The last cache of a core: the L3, else the L2, else the core itself. */
 static hwloc_obj_t last_cache(hwloc_obj_t core)
@@ -135,7 +135,7 @@ out:
     return rc;
 }
 
-/* --- names ------------------------------------------------------------------------------------------ */
+/* --- names --------------------------------------------------------------------------- */
 
 /* "AMD EPYC 9454 48-Core Processor" and "Intel(R) Xeon(R) CPU @ 2.20GHz" without the noise. */
 static void tidy_name(const char *from, char *to, size_t size)
@@ -225,7 +225,7 @@ static char *cpu_flags(void)
     return flags ? flags : strdup("");
 }
 
-/* --- detection -------------------------------------------------------------------------------------- */
+/* --- detection ----------------------------------------------------------------------- */
 
 /* Takes the topology over. */
 static enum sx_rc from_topology(hwloc_topology_t topology, hwloc_const_cpuset_t bound,
@@ -255,11 +255,23 @@ static enum sx_rc load(hwloc_topology_t topology, struct sx_err *err)
     return sx_fail(err, SX_INVALID, "hwloc cannot read the topology: %s", strerror(e));
 }
 
-enum sx_rc sx_machine_from_xml(const char *xml, struct sx_machine **ret_machine,
-                               struct sx_err *err)
+/* hwloc_topology_init without hwloc's plug-ins, which look for displays and accelerators: they take
+ * longer than all the rest, and leak.  A user who names a directory of plug-ins gets them. */
+static int init_topology(hwloc_topology_t *ret_topology)
+{
+    bool named = getenv("HWLOC_PLUGINS_PATH") != NULL;
+    if (!named)
+        setenv("HWLOC_PLUGINS_PATH", "/nonexistent", 1);
+    int rc = hwloc_topology_init(ret_topology);
+    if (!named)
+        unsetenv("HWLOC_PLUGINS_PATH");
+    return rc;
+}
+
+enum sx_rc sx_machine_from_xml(const char *xml, struct sx_machine **ret_machine, struct sx_err *err)
 {
     hwloc_topology_t topology;
-    if (hwloc_topology_init(&topology))
+    if (init_topology(&topology))
         return sx_fail(err, SX_NO_MEMORY, "no memory for hwloc");
     if (hwloc_topology_set_xmlbuffer(topology, xml, (int)strlen(xml) + 1)) {
         hwloc_topology_destroy(topology);
@@ -273,7 +285,7 @@ enum sx_rc sx_machine_from_synthetic(const char *text, struct sx_machine **ret_m
                                      struct sx_err *err)
 {
     hwloc_topology_t topology;
-    if (hwloc_topology_init(&topology))
+    if (init_topology(&topology))
         return sx_fail(err, SX_NO_MEMORY, "no memory for hwloc");
     if (hwloc_topology_set_synthetic(topology, text)) {
         hwloc_topology_destroy(topology);
@@ -286,7 +298,7 @@ enum sx_rc sx_machine_from_synthetic(const char *text, struct sx_machine **ret_m
 enum sx_rc sx_machine_detect(struct sx_machine **ret_machine, struct sx_err *err)
 {
     hwloc_topology_t topology;
-    if (hwloc_topology_init(&topology))
+    if (init_topology(&topology))
         return sx_fail(err, SX_NO_MEMORY, "no memory for hwloc");
     enum sx_rc rc = load(topology, err);
     if (rc)
@@ -300,8 +312,8 @@ enum sx_rc sx_machine_detect(struct sx_machine **ret_machine, struct sx_err *err
         rc = sx_fail(err, SX_NO_MEMORY, "no memory for hwloc");
         goto out;
     }
-    bool known = !hwloc_get_cpubind(topology, bound, HWLOC_CPUBIND_PROCESS) &&
-                 !hwloc_bitmap_iszero(bound);
+    bool known =
+        !hwloc_get_cpubind(topology, bound, HWLOC_CPUBIND_PROCESS) && !hwloc_bitmap_iszero(bound);
     struct sx_machine *m = NULL;
     rc = from_topology(topology, known ? bound : NULL, flags, &m, err);
     if (rc)
@@ -323,7 +335,7 @@ out:
     return rc;
 }
 
-/* --- selection -------------------------------------------------------------------------------------- */
+/* --- selection ----------------------------------------------------------------------- */
 
 static bool parse_index(const char **p, unsigned *ret_value)
 {

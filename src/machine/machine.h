@@ -26,10 +26,10 @@ struct sx_unit {
 struct sx_machine {
     struct sx_unit *units;
     unsigned n_units;
-    double quota_cores;     /* CPU time quota of the cgroup in cores; 0 when there is none */
-    uint64_t memory_bytes;  /* usable by this process */
-    char cpu_model[96];     /* "AMD EPYC 9454" */
-    char id[32];            /* fingerprint: same id, same kind of machine; goes into cached files */
+    double quota_cores;    /* CPU time quota of the cgroup in cores; 0 when there is none */
+    uint64_t memory_bytes; /* usable by this process */
+    char cpu_model[96];    /* "AMD EPYC 9454" */
+    char id[32];           /* fingerprint: same id, same kind of machine; goes into cached files */
 };
 
 /* Look at this machine.  Destroy with sx_machine_destroy.  Blocks (reads /sys). */

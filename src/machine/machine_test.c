@@ -1,11 +1,14 @@
 /* SPDX-FileCopyrightText: StarONNX developers
  * SPDX-License-Identifier: Apache-2.0 */
-/* machine_test.c - recorded machines, control groups in a directory, and the machine that runs this. */
+/* machine_test.c - recorded machines, control groups in a directory, and the machine that runs
+ * this. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,10 +100,10 @@ static const char recorded[] =
     "<object type=\"PU\" os_index=\"" n "\" cpuset=\"" set "\" complete_cpuset=\"" set             \
     "\" nodeset=\"0x1\" complete_nodeset=\"0x1\"/>\n"
     CORE("0", "0x03", PU("0", "0x01"), PU("1", "0x02"))
-    CORE("1", "0x0c", PU("2", "0x04"), PU("3", "0x08"))
-    CORE("2", "0x30", PU("4", "0x10"), PU("5", "0x20"))
-    CORE("3", "0xc0", PU("6", "0x40"), PU("7", "0x80"))
-    "</object>\n</object>\n</topology>\n";
+        CORE("1", "0x0c", PU("2", "0x04"), PU("3", "0x08"))
+            CORE("2", "0x30", PU("4", "0x10"), PU("5", "0x20"))
+                CORE("3", "0xc0", PU("6", "0x40"),
+                     PU("7", "0x80")) "</object>\n</object>\n</topology>\n";
 
 static void test_recorded_container(void **state)
 {
@@ -154,10 +157,11 @@ static void test_select(void **state)
     select_gives("cpu:0-2", "0 1 2 ");
     select_gives("cpu:3,1", "1 3 ");
     select_gives("cpu:0,2-3", "0 2 3 ");
-    static const char *const bad[] = {"",        "gpu",      "cpu:",     "cpu:a",   "cpu:4",
-                                      "cpu:2-1", "cpu:0-",   "cpu:0,",   "cpu:-1",  "cpu:0x",
-                                      "cpu: 1",  "CPU",      "cpu:0;1",  "cpu,cpu", "cpu:99999999999",
-                                      "cpu:0-4", "cpu:0--1", "cpu:1,,2"};
+    static const char *const bad[] = {
+        "",        "gpu",      "cpu:",    "cpu:a",   "cpu:4",
+        "cpu:2-1", "cpu:0-",   "cpu:0,",  "cpu:-1",  "cpu:0x",
+        "cpu: 1",  "CPU",      "cpu:0;1", "cpu,cpu", "cpu:99999999999",
+        "cpu:0-4", "cpu:0--1", "cpu:1,,2"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
         select_gives(bad[i], "error");
 }
@@ -229,10 +233,14 @@ static void test_this_machine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_unit_per_core), cmocka_unit_test(test_neighbours_share_caches),
-        cmocka_unit_test(test_no_l3_and_no_cores), cmocka_unit_test(test_same_kind_same_id),
-        cmocka_unit_test(test_recorded_container), cmocka_unit_test(test_bad_xml),
-        cmocka_unit_test(test_select),            cmocka_unit_test(test_cgroup),
+        cmocka_unit_test(test_one_unit_per_core),
+        cmocka_unit_test(test_neighbours_share_caches),
+        cmocka_unit_test(test_no_l3_and_no_cores),
+        cmocka_unit_test(test_same_kind_same_id),
+        cmocka_unit_test(test_recorded_container),
+        cmocka_unit_test(test_bad_xml),
+        cmocka_unit_test(test_select),
+        cmocka_unit_test(test_cgroup),
         cmocka_unit_test(test_this_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
