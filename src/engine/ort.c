@@ -312,8 +312,8 @@ static enum sx_rc describe_ports(struct ort_model *m, const struct sx_onnx *sour
         rc = sx_ort_check(m->lib, get_name(session, i, m->lib->allocator, &name), err);
         if (!rc)
             names[i] = ports[i].name = strdup(name);
-        if (name && m->lib->api->AllocatorFree(m->lib->allocator, name))
-            abort(); /* the default allocator's free cannot fail */
+        if (name) /* the default allocator's free cannot fail */
+            sx_ort_check(m->lib, api->AllocatorFree(m->lib->allocator, name), NULL);
         if (!rc && !ports[i].name)
             rc = sx_fail(err, SX_NO_MEMORY, "no memory for the model");
         if (!rc)
