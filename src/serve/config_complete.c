@@ -48,9 +48,15 @@ static enum sx_rc check_port(struct sx_config_port *port, const struct sx_port *
     bool same = said_rank == rank;
     for (int i = 0; same && i < rank; i++)
         same = said[i] == dims[i] || (dims[i] == -1 && said[i] >= 0);
+    char a[128], b[128];
+    /* requests would have to come in one shape and run in another */
+    if (same && port->has_reshape &&
+        (port->rank != rank || memcmp(port->dims, said, (size_t)rank * sizeof(*said)) != 0))
+        return sx_fail(err, SX_UNSUPPORTED,
+                       "%s '%s': reshape is not supported, requests come in the model's shape %s",
+                       kind, port->name, sx_shape_text(dims, rank, b, sizeof(b)));
     if (same)
         return SX_OK;
-    char a[128], b[128];
     return sx_fail(
         err, SX_INVALID, "%s '%s': config.pbtxt says %s %s, the model has %s%s", kind, port->name,
         port->has_reshape ? "reshape" : "dims", sx_shape_text(said, said_rank, a, sizeof(a)),

@@ -168,7 +168,7 @@ static void test_complete_checks(void **state)
         const char *text, *message; /* NULL: fine */
     } cases[] = {
         {"max_batch_size: 8 input { name: 'a' data_type: TYPE_FP32 dims: 3 }", NULL},
-        {"max_batch_size: 8 input { name: 'a' dims: [1,3] reshape { shape: 3 } }", NULL},
+        {"max_batch_size: 8 input { name: 'a' dims: 3 reshape { shape: 3 } }", NULL},
         {"input { name: 'a' data_type: TYPE_FP32 dims: [ -1, 3 ] }", NULL}, /* no batching */
         {"max_batch_size: 0 input { name: 'a' dims: [ 2, 3 ] }", NULL},
         {"max_batch_size: 8 input { name: 'z' }", "input 'z' of config.pbtxt is not in the model"},
@@ -200,6 +200,14 @@ static void test_complete_checks(void **state)
     assert_int_equal(parse("max_batch_size: 8", &c, &err), SX_OK);
     assert_int_equal(sx_config_complete(&c, &m, 4, &err), SX_INVALID);
     assert_non_null(strstr(err.message, "'b' has shape unknown"));
+    sx_config_fini(&c);
+    m = batchable();
+    assert_int_equal(parse("max_batch_size: 8 input { name: 'a' dims: [ 1, 3 ]\n"
+                           "reshape { shape: 3 } }",
+                           &c, &err),
+                     SX_OK);
+    assert_int_equal(sx_config_complete(&c, &m, 4, &err), SX_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "input 'a': reshape is not supported"));
     sx_config_fini(&c);
 }
 
