@@ -5,7 +5,7 @@
  *
  * Always true of an answer START
  *   S1  all units of the group are idle, and the group starts at a multiple of its width.
- *   S2  head_samples <= batch <= max_batch, and batch <= queued.
+ *   S2  head_samples <= batch <= queued, and batch <= max_batch unless the head alone is larger.
  *   S3  no model with an earlier head deadline could have started on those units.
  *
  * Cost: models * widths * batches * (a few rollout steps); no allocation.
@@ -198,6 +198,8 @@ static struct option choose(const struct sx_sched *state, unsigned model, uint64
     const struct sx_sched_model *m = state->models[model];
     const struct sx_cost *c = m->cost;
     unsigned cap = m->queued < m->max_batch ? m->queued : m->max_batch;
+    if (cap < m->head_samples)
+        cap = m->head_samples; /* one request may hold more than we would put together */
     unsigned widest = m->fixed_width ? 0 : sx_sched_lone_width(state, model, now);
     double starts[SX_SCHED_UNITS];
     struct option best = {.score = INFINITY};

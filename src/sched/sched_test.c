@@ -33,6 +33,28 @@ static void fill_cost(struct sx_cost *c, unsigned units, unsigned max_batch, dou
     }
 }
 
+/* Without batching a client may still send several samples in one request. */
+static void a_head_over_max_batch_runs(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    fill_cost(&cost, 2, 4, 1, 1, 0.1);
+    struct sx_sched_model model = {.cost = &cost,
+                                   .max_batch = 1,
+                                   .target_batch = 1,
+                                   .queued = 6,
+                                   .head_samples = 4,
+                                   .head_deadline = SX_S};
+    struct sx_sched_model *models[] = {&model};
+    uint64_t free_at[2] = {0};
+    bool busy[2] = {0};
+    struct sx_sched state = {2, free_at, busy, models, 1};
+    struct sx_sched_action a;
+    sx_sched_decide(&state, SX_MS, &a);
+    assert_int_equal(a.kind, SX_SCHED_START);
+    assert_int_equal(a.batch, 4);
+}
+
 /* --- invariants of single answers ---------------------------------------------------------------
  */
 
@@ -379,6 +401,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_keep_their_promises),
+        cmocka_unit_test(a_head_over_max_batch_runs),
         cmocka_unit_test(earliest_deadline_goes_first),
         cmocka_unit_test(company_is_waited_for_but_not_longer),
         cmocka_unit_test(lone_width_shrinks_with_the_rate),

@@ -102,13 +102,15 @@ class Load(unittest.TestCase):
 
     def test_timeouts(self):
         """A request that cannot be done in time is answered early, in the clients' words."""
-        with self.start({"slow": models.slow(steps=200)}) as server:
-            self.assertEqual(server.infer("slow", X)[0], 200)
-            begin = time.monotonic()
-            server.infer("slow", X)
-            one = time.monotonic() - begin
+        with self.start({"slow": models.slow(steps=80)}) as server:
+            times = []
+            for _ in range(5):
+                begin = time.monotonic()
+                self.assertEqual(server.infer("slow", X)[0], 200)
+                times.append(time.monotonic() - begin)
+            timeout = int(6e6 * sorted(times)[2])
             results = on_threads(
-                24, lambda _: server.infer("slow", X, parameters={"timeout": int(3e6 * one)}))
+                24, lambda _: server.infer("slow", X, parameters={"timeout": timeout}))
             codes = [status for status, *_ in results]
             self.assertLessEqual(set(codes), {200, 503})
             self.assertIn(200, codes)
@@ -165,7 +167,7 @@ class Load(unittest.TestCase):
             self.assertEqual(status, 503, answer)
 
     def test_second_signal(self):
-        server = self.start({"slow": models.slow(size=1024, steps=2000)}, "--exit-timeout-secs", "60")
+        server = self.start({"slow": models.slow(size=1024, steps=1500)}, "--exit-timeout-secs", "60")
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             def ask():
                 try:
@@ -173,17 +175,13 @@ class Load(unittest.TestCase):
                 except (OSError, http.client.HTTPException):
                     return None
             pending = pool.submit(ask)
-            deadline = time.monotonic() + 30
-            while server.stats("slow")["inference_stats"]["queue"]["count"] == 0 and \
-                    time.monotonic() < deadline and not pending.done():
-                time.sleep(0.05)
-                break
-            time.sleep(0.2)
+            time.sleep(0.5)  # it takes a minute: any moment of it will do
+            self.assertFalse(pending.done())
             server.process.send_signal(signal.SIGINT)
             time.sleep(0.3)
-            if server.process.poll() is None:
-                server.process.send_signal(signal.SIGINT)
-                self.assertEqual(server.wait(), 1)
+            self.assertIsNone(server.process.poll())
+            server.process.send_signal(signal.SIGINT)
+            self.assertEqual(server.wait(), 1)
             pending.result()
 
     def test_sums(self):
