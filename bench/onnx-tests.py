@@ -128,7 +128,9 @@ def short_reason(text):
                          ("Unsupported model IR version", "a newer IR version"),
                          ("Unexpected input data type", "inputs of another type"),
                          ("Type Error", "types that it finds inconsistent"),
-                         ("INVALID_GRAPH", "a graph that it finds invalid")):
+                         ("INVALID_GRAPH", "a graph that it finds invalid"),
+                         ("during initialization", "it fails while it initialises the model"),
+                         ("RUNTIME_EXCEPTION", "it fails while it runs")):
         if mark in text:
             return reason
     return text[:100]
@@ -170,7 +172,7 @@ def run_served(todo, names, size, options):
         with support.workspace() as work:
             support.repository(work / "models", {
                 name: (folder / "model.onnx", CONFIG.format(name)) for name, folder in now})
-            with support.Server(work / "models", "--no-profiling", *options,
+            with support.Server(work / "models", "--no-profiling", *options, until="live",
                                 env={"STARONNX_CACHE": str(work / "cache")}) as server:
                 client = server.client()
                 for at, (name, folder) in enumerate(now):
