@@ -20,7 +20,7 @@ def main():
     with support.Server(paths) as server:
         client = server.client()
         for name in MODELS:  # used once, so that everything that a request starts is there
-            client.infer(name, {input_name(client, name): np.ones((1, 3, 224, 224), np.float32)})
+            client.infer(name, {client.input_of(name): np.ones((1, 3, 224, 224), np.float32)})
         support.say("waiting until the server has measured its models")
         settled = server.wait_settled()
         for _ in range(args.rounds):
@@ -34,13 +34,6 @@ def main():
                   note=f"user and system time over {args.seconds:g} s; {len(MODELS)} models, one "
                        "open connection" + ("" if settled else "; the server had not settled"))
     return report.print()
-
-
-def input_name(client, model):
-    status, body = client.get(f"/v2/models/{model}")
-    if status != 200:
-        support.die(f"{model}: HTTP {status}: {body[:200]}")
-    return support.json.loads(body)["inputs"][0]["name"]
 
 
 if __name__ == "__main__":

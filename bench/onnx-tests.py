@@ -179,9 +179,11 @@ def run_served(todo, names, size, options):
                         return list(outputs.values())
                     try:
                         results[name] = judge(folder, run)
-                    except (support.Refused, OSError, ValueError, KeyError,
-                            support.http.client.HTTPException) as e:
+                    except (support.Refused, ValueError, KeyError) as e:
                         results[name] = f"{type(e).__name__}: {e}"
+                    except (OSError, support.http.client.HTTPException) as e:
+                        results[name] = f"{type(e).__name__}: {e}"
+                        support.time.sleep(1)  # a crash takes a moment to show
                     if not server.alive():
                         results[name] = f"the server died: {server.tail(3)}"
                         queue = now[at + 1:] + queue

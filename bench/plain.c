@@ -50,6 +50,13 @@ static void start(void)
     check(api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
 }
 
+const OrtApi *plain_api(OrtEnv **ret_env)
+{
+    start();
+    *ret_env = env;
+    return api;
+}
+
 struct plain_session {
     OrtSession *session;
     size_t n_in, n_out;

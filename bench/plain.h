@@ -12,7 +12,12 @@
 #include "perf/dataset.h"
 #include "perf/target.h"
 
+struct OrtApi;
+struct OrtEnv;
 struct plain_session;
+
+/* ONNX Runtime's C API, loaded and with an environment; exits with a message on failure. */
+const struct OrtApi *plain_api(struct OrtEnv **ret_env);
 
 /* A session with `threads` intra-op threads; exits with a message on failure. */
 struct plain_session *plain_open(const char *path, int threads);

@@ -307,8 +307,8 @@ class Server:
 
     `models`: a repository, or a list of .onnx files.  `env`: variables on top of ours."""
 
-    def __init__(self, models, *options, deadline=120, env=None, settle=False):
-        self.deadline, self.settle = deadline, settle
+    def __init__(self, models, *options, deadline=120, env=None, settle=False, pause=0.002):
+        self.deadline, self.settle, self.pause = deadline, settle, pause
         self.port, self.metrics_port = free_ports(2)
         self.log = tempfile.NamedTemporaryFile("w+", prefix="staronnx-bench-", suffix=".log")
         served = ["--models", str(models)] if isinstance(models, (str, pathlib.Path)) \
@@ -325,7 +325,7 @@ class Server:
         self.wait_ready()
         return self
 
-    def wait_ready(self, pause=0.002):
+    def wait_ready(self):
         """Polls until the server is ready; `ready_s` is then how long that took."""
         while True:
             if self.process.poll() is not None:
@@ -344,7 +344,7 @@ class Server:
                 text = self.tail()
                 self.stop()
                 die(f"the server was not ready after {self.deadline} s:\n{text}")
-            time.sleep(pause)
+            time.sleep(self.pause)
 
     def wait_settled(self, deadline=300, quiet=3):
         """Waits until it has used no CPU time to speak of (2 % of a core) for some seconds."""
@@ -403,6 +403,15 @@ class Server:
         with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as f:
             fields = f.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def metrics(self):
+        """The text of /metrics."""
+        c = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=10)
+        try:
+            c.request("GET", "/metrics")
+            return c.getresponse().read().decode()
+        finally:
+            c.close()
 
     def pss(self):
         return pss(self.process.pid)
@@ -474,6 +483,13 @@ class Client:
         self.http.request("GET", path)
         answer = self.http.getresponse()
         return answer.status, answer.read()
+
+    def input_of(self, model):
+        """The name of a model's first input."""
+        status, body = self.get(f"/v2/models/{model}")
+        if status != 200:
+            raise Refused(status, body[:200])
+        return json.loads(body)["inputs"][0]["name"]
 
     def infer(self, model, inputs, parameters=None):
         """`inputs`: {name: array}; returns {name: array}, in the server's order."""

@@ -26,8 +26,7 @@ enum sx_rc sx_dir_remove(const char *path, struct sx_err *err);
 bool sx_path_is_dir(const char *path);
 bool sx_path_is_file(const char *path);
 /* The sorted names in a directory, without those that begin with a dot; free with sx_names_free. */
-enum sx_rc sx_dir_names(const char *path, char ***ret_names, size_t *ret_count,
-                        struct sx_err *err);
+enum sx_rc sx_dir_names(const char *path, char ***ret_names, size_t *ret_count, struct sx_err *err);
 void sx_names_free(char **names, size_t count);
 
 /* Read-only map of a whole file.  Unmap with sx_file_unmap; an empty file maps to NULL, 0. */

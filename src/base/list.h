@@ -17,7 +17,8 @@ struct sx_list {
     struct sx_list *prev, *next;
 };
 
-#define SX_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define SX_CONTAINER_OF(ptr, type, member)                                                         \
+    ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 static inline void sx_list_init(struct sx_list *l)
 {
@@ -57,7 +58,8 @@ static inline void sx_list_splice(struct sx_list *to, struct sx_list *from)
     sx_list_init(from);
 }
 
-#define SX_LIST_FOREACH(it, head) for (struct sx_list *it = (head)->next; it != (head); it = it->next)
+#define SX_LIST_FOREACH(it, head)                                                                  \
+    for (struct sx_list *it = (head)->next; it != (head); it = it->next)
 /* `it` may be removed inside the loop. */
 #define SX_LIST_FOREACH_SAFE(it, head)                                                             \
     for (struct sx_list *it = (head)->next, *it##_next = it->next; it != (head);                   \

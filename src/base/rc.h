@@ -20,17 +20,17 @@
 /*   code, what it says to a person, HTTP status, gRPC status (what each wire answers) */
 #define SX_RC_TABLE(X)                                                                             \
     X(OK, "ok", 200, 0)                                                                            \
-    X(INVALID, "invalid argument", 400, 3)        /* the input is wrong: mend it, don't retry */   \
-    X(NOT_FOUND, "not found", 404, 5)             /* no such model, file, tensor */                \
-    X(TOO_LARGE, "too large", 413, 8)             /* over a limit that a setting can raise */      \
-    X(UNSUPPORTED, "not supported", 501, 12)      /* well formed, but we do not do that */         \
-    X(UNAVAILABLE, "unavailable", 503, 14)        /* not now: overloaded, loading or stopping */   \
-    X(DEADLINE, "deadline exceeded", 503, 14)     /* admitted, but its time ran out: see README */ \
-    X(CANCELLED, "cancelled", 499, 1)             /* the caller went away */                       \
-    X(NO_MEMORY, "out of memory", 503, 8)         /* retry when there is more */                   \
-    X(IO, "input/output error", 500, 14)          /* a file or socket failed */                    \
+    X(INVALID, "invalid argument", 400, 3)    /* the input is wrong: mend it, don't retry */       \
+    X(NOT_FOUND, "not found", 404, 5)         /* no such model, file, tensor */                    \
+    X(TOO_LARGE, "too large", 413, 8)         /* over a limit that a setting can raise */          \
+    X(UNSUPPORTED, "not supported", 501, 12)  /* well formed, but we do not do that */             \
+    X(UNAVAILABLE, "unavailable", 503, 14)    /* not now: overloaded, loading or stopping */       \
+    X(DEADLINE, "deadline exceeded", 503, 14) /* admitted, but its time ran out: see README */     \
+    X(CANCELLED, "cancelled", 499, 1)         /* the caller went away */                           \
+    X(NO_MEMORY, "out of memory", 503, 8)     /* retry when there is more */                       \
+    X(IO, "input/output error", 500, 14)      /* a file or socket failed */                        \
     X(ENGINE, "the model could not be run", 500, 13) /* the engine refused or failed */            \
-    X(INTERNAL, "internal error", 500, 13)        /* our bug */
+    X(INTERNAL, "internal error", 500, 13)           /* our bug */
 
 enum sx_rc {
 #define SX_RC_ENUM(code, text, http, grpc) SX_##code,

@@ -28,8 +28,7 @@ static const char *which; /* the engine under test */
 static struct sx_engine *engine;
 static struct sx_pool *pool;
 
-/* --- models
- * --------------------------------------------------------------------------------------- */
+/* --- models -------------------------------------------------------------------------- */
 
 static const char *path_of(const char *name)
 {
@@ -160,8 +159,7 @@ static void make_heavy(const char *name, int ir)
     put_onnx(&mk, name);
 }
 
-/* --- helpers
- * -------------------------------------------------------------------------------------- */
+/* --- helpers ------------------------------------------------------------------------- */
 
 static struct sx_engine *engine_with(const char *name, const char *cache, bool virtual_time)
 {
@@ -273,8 +271,7 @@ static void open_refused(const char *path, enum sx_rc rc, const char *words)
     assert_null(m);
 }
 
-/* --- the contract
- * --------------------------------------------------------------------------------- */
+/* --- the contract -------------------------------------------------------------------- */
 
 static void test_ports(void **state)
 {
@@ -519,8 +516,7 @@ static void test_missing_file(void **state)
     open_refused(path, SX_INVALID, "junk");
 }
 
-/* --- the fake only
- * -------------------------------------------------------------------------------- */
+/* --- the fake only ------------------------------------------------------------------- */
 
 static void test_fake_time(void **state)
 {
@@ -631,8 +627,7 @@ static void test_fake_bad_files(void **state)
     }
 }
 
-/* --- ONNX Runtime only
- * ---------------------------------------------------------------------------- */
+/* --- ONNX Runtime only --------------------------------------------------------------- */
 
 static void test_ort_library(void **state)
 {

@@ -312,8 +312,8 @@ static enum sx_rc describe_ports(struct ort_model *m, const struct sx_onnx *sour
         rc = sx_ort_check(m->lib, get_name(session, i, m->lib->allocator, &name), err);
         if (!rc)
             names[i] = ports[i].name = strdup(name);
-        if (name && m->lib->api->AllocatorFree(m->lib->allocator, name))
-            abort(); /* the default allocator's free cannot fail */
+        if (name) /* the default allocator's free cannot fail */
+            sx_ort_check(m->lib, api->AllocatorFree(m->lib->allocator, name), NULL);
         if (!rc && !ports[i].name)
             rc = sx_fail(err, SX_NO_MEMORY, "no memory for the model");
         if (!rc)
@@ -438,8 +438,7 @@ static void settle(struct sx_engine_model *model)
     malloc_trim(0); /* what parsing and optimising used */
 }
 
-/* --- run
- * ------------------------------------------------------------------------------------------ */
+/* --- run ----------------------------------------------------------------------------- */
 
 static enum sx_rc run(struct sx_session *session, const struct sx_tensor *inputs,
                       struct sx_tensor *outputs, uint64_t *ret_ns, struct sx_err *err)

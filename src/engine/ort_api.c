@@ -33,8 +33,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
 static struct ort_lib *libs;
 
-/* --- quiet
- * ---------------------------------------------------------------------------------------- */
+/* --- quiet --------------------------------------------------------------------------- */
 
 struct quiet {
     int saved, capture;
@@ -153,8 +152,7 @@ static enum sx_rc wake(const struct ort_lib *lib, struct sx_err *err)
     return rc;
 }
 
-/* --- loading
- * ---------------------------------------------------------------------------------------- */
+/* --- loading ------------------------------------------------------------------------- */
 
 static void *open_any(const char *path, char *tried, size_t size)
 {

@@ -35,8 +35,7 @@ void sx_ort_lib_put(struct ort_lib *lib);
 /* Turn a status into an error and release it; NULL is SX_OK. */
 enum sx_rc sx_ort_check(const struct ort_lib *lib, OrtStatus *status, struct sx_err *err);
 
-/* --- ort_value.c: tensors as ONNX Runtime sees them
- * ----------------------------------------------- */
+/* --- ort_value.c: tensors as ONNX Runtime sees them ---------------------------------- */
 
 /* A value over the tensor's memory (fixed-size types), or a copy of its strings. */
 enum sx_rc sx_ort_value_in(const struct ort_lib *lib, const struct sx_tensor *t,
@@ -47,8 +46,7 @@ enum sx_rc sx_ort_value_out(const struct ort_lib *lib, OrtValue *value,
                             const struct sx_tensor *inputs, size_t n_inputs, struct sx_tensor *t,
                             struct sx_err *err);
 
-/* --- ort_prepare.c: a model optimised once, with its weights in a file of their own
- * --------------- */
+/* --- ort_prepare.c: a model optimised once, with its weights in a file of their own --- */
 
 /* The weights of one model, in memory once. */
 struct ort_weights {

@@ -39,33 +39,16 @@
 #define MIN_EXTERNAL "1024" /* bytes; smaller constants stay in the graph */
 #define WORTH_BYTES  (UINT64_C(1) << 20)
 
-/* Operators that make large constants out of small ones. */
-static bool makes_constants(const char *op)
-{
-    static const char *const ops[] = {"ConstantOfShape", "Expand", "Tile", "Range"};
-    for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++)
-        if (!strcmp(op, ops[i]))
-            return true;
-    return false;
-}
-
 bool sx_ort_prepare_pays(const struct sx_onnx *source)
 {
-    const struct sx_onnx_op_count *ops;
-    size_t n = sx_onnx_ops(source, &ops);
     const struct sx_onnx_initializer *init;
-    size_t n_init = sx_onnx_initializers(source, &init);
+    size_t n = sx_onnx_initializers(source, &init);
     uint64_t bytes = 0;
 
-    for (size_t i = 0; i < n_init; i++)
+    for (size_t i = 0; i < n; i++)
         bytes += init[i].nbytes;
-    if (bytes >= WORTH_BYTES || sx_onnx_parameters(source) >= WORTH_BYTES)
-        return true;
-    /* the operator tests use these, too, with a node or two around them */
-    for (size_t i = 0; sx_onnx_node_count(source) >= 8 && i < n; i++)
-        if (makes_constants(ops[i].type))
-            return true;
-    return false;
+    return bytes >= WORTH_BYTES || sx_onnx_parameters(source) >= WORTH_BYTES ||
+           sx_onnx_made_parameters(source) >= WORTH_BYTES / sizeof(float);
 }
 
 /* --- the key ------------------------------------------------------------------------------------
@@ -123,8 +106,7 @@ static enum sx_rc entry_path(const struct ort_lib *lib, const struct sx_onnx *so
     return SX_OK;
 }
 
-/* --- making an entry
- * -------------------------------------------------------------------------------- */
+/* --- making an entry ----------------------------------------------------------------- */
 
 static char *join(const char *dir, const char *name)
 {

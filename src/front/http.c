@@ -17,8 +17,7 @@
 #include "base/log.h"
 #include "front/http_int.h"
 
-#define LINGER          (5 * SX_S)  /* for answers to leave */
-#define CONNECTION_POOL (64u << 10) /* MHD's memory per connection: headers and read buffer */
+#define LINGER (5 * SX_S) /* for answers to leave */
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *data,
@@ -83,7 +82,7 @@ static void set_defaults(struct sx_httpd_config *c)
         c->idle_timeout_s = 60;
 }
 
-static enum sx_rc start_daemon(struct sx_httpd *h, struct sx_err *err)
+static enum sx_rc start_loops(struct sx_httpd *h, struct sx_err *err)
 {
     const struct sx_httpd_config *c = &h->config;
     int fd;
@@ -91,24 +90,13 @@ static enum sx_rc start_daemon(struct sx_httpd *h, struct sx_err *err)
     enum sx_rc rc = sx_listen(c->address, c->port, "--http", &fd, &h->port, &ipv6, err);
     if (rc)
         return rc;
-    struct MHD_OptionItem options[] = {
-        {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
-        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)c->max_connections, NULL},
-        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)c->idle_timeout_s, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_POOL, NULL},
-        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, h},
-        {c->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)c->threads, NULL},
-        {MHD_OPTION_END, 0, NULL},
-    };
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
-                     MHD_USE_SUPPRESS_DATE_NO_CLOCK | (ipv6 ? MHD_USE_IPv6 : 0);
-    h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_ARRAY, options,
-                                 MHD_OPTION_END);
-    if (!h->daemon) {
-        close(fd);
-        return sx_fail(err, SX_INTERNAL, "the HTTP server could not be started");
-    }
-    return SX_OK;
+    h->loops = calloc(c->threads, sizeof(*h->loops));
+    if (!h->loops)
+        rc = sx_fail(err, SX_NO_MEMORY, "out of memory");
+    while (!rc && h->n_loops < c->threads)
+        rc = sx_loop_start(&h->loops[h->n_loops++], h, fd, ipv6, on_request, on_completed, err);
+    close(fd);
+    return rc;
 }
 
 enum sx_rc sx_httpd_create(const struct sx_httpd_config *config, struct sx_httpd **ret_httpd,
@@ -130,7 +118,7 @@ enum sx_rc sx_httpd_create(const struct sx_httpd_config *config, struct sx_httpd
     raise_file_limit(h->config.max_connections);
     enum sx_rc rc = sx_watch_start(h, err);
     if (!rc)
-        rc = start_daemon(h, err);
+        rc = start_loops(h, err);
     if (rc) {
         sx_httpd_destroy(h);
         return rc;
@@ -148,9 +136,8 @@ void sx_httpd_quiesce(struct sx_httpd *h)
 {
     if (atomic_exchange(&h->stopping, true))
         return;
-    MHD_socket fd = MHD_quiesce_daemon(h->daemon);
-    if (fd != MHD_INVALID_SOCKET)
-        close(fd);
+    for (unsigned i = 0; i < h->n_loops; i++)
+        sx_loop_wake(&h->loops[i]);
 }
 
 static void nap(void)
@@ -162,15 +149,17 @@ void sx_httpd_destroy(struct sx_httpd *h)
 {
     if (!h)
         return;
-    if (h->daemon) {
+    if (h->n_loops > 0) {
         sx_httpd_quiesce(h);
         uint64_t until = sx_now() + LINGER;
         while (atomic_load_explicit(&h->active, memory_order_acquire) > 0 && sx_now() < until)
             nap();
         while (atomic_load_explicit(&h->suspended, memory_order_acquire) > 0)
             nap();
-        MHD_stop_daemon(h->daemon);
+        for (unsigned i = 0; i < h->n_loops; i++)
+            sx_loop_stop(&h->loops[i]);
     }
+    free(h->loops);
     sx_watch_stop(h);
     SX_LIST_FOREACH_SAFE (it, &h->free_calls) {
         struct call *call = SX_CONTAINER_OF(it, struct call, link);

@@ -13,8 +13,7 @@
 #define MAX_DISCARD    (256u << 20) /* of a body that is refused: read so that the client listens */
 #define FIRST_CHUNK    (64u << 10)
 
-/* --- life
- * ------------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------- */
 
 static struct call *take_call(struct sx_httpd *h)
 {
@@ -63,8 +62,7 @@ void sx_call_unref(struct call *call)
     atomic_fetch_sub_explicit(&h->active, 1, memory_order_release);
 }
 
-/* --- headers
- * ------------------------------------------------------------------------------------------ */
+/* --- headers ------------------------------------------------------------------------- */
 
 static const char *header(struct call *call, const char *name)
 {
@@ -119,6 +117,11 @@ static enum sx_rc read_headers(struct call *call)
     }
     if (call->target.route != ROUTE_INFER)
         return SX_OK;
+    /* before the lengths, which would be those of the compressed body */
+    value = header(call, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    if (value && *value && strcmp(value, "identity") != 0)
+        return sx_fail(&call->err, SX_UNSUPPORTED,
+                       "Content-Encoding '%.40s' is not supported, send the body as it is", value);
     value = header(call, "Inference-Header-Content-Length");
     if (value) {
         call->json_len = parse_length(value);
@@ -130,10 +133,6 @@ static enum sx_rc read_headers(struct call *call)
                            "Inference-Header-Content-Length is %lld, but the body has %zu bytes",
                            (long long)call->json_len, call->content_length);
     }
-    value = header(call, MHD_HTTP_HEADER_CONTENT_ENCODING);
-    if (value && *value && strcmp(value, "identity") != 0)
-        return sx_fail(&call->err, SX_UNSUPPORTED,
-                       "Content-Encoding '%.40s' is not supported, send the body as it is", value);
     return SX_OK;
 }
 
@@ -183,9 +182,7 @@ struct call *sx_call_begin(struct sx_httpd *h, struct MHD_Connection *connection
     return call;
 }
 
-/* --- body
- * -----------------------------------------------------------------------------------------------
- */
+/* --- body ---------------------------------------------------------------------------- */
 
 /* Room for the whole body when its length is known, so that it is allocated once; else double. */
 static bool reserve_body(struct call *call, size_t size)
@@ -233,8 +230,7 @@ bool sx_call_body(struct call *call, const char *data, size_t size)
     return true;
 }
 
-/* --- inference
- * -------------------------------------------------------------------------------------------- */
+/* --- inference ----------------------------------------------------------------------- */
 
 /* The server is done with the request; any thread.  After the resume the call may be gone. */
 static void done(struct sx_request *request)

@@ -80,9 +80,20 @@ struct call {
     bool seen_gone;
 };
 
+/* A thread that drives an MHD daemon. */
+struct sx_loop {
+    struct sx_httpd *httpd;
+    struct MHD_Daemon *daemon;
+    int mhd_fd, wake_fd;
+    pthread_t thread;
+    bool running;
+    atomic_bool stop;
+};
+
 struct sx_httpd {
     struct sx_httpd_config config;
-    struct MHD_Daemon *daemon;
+    struct sx_loop *loops; /* config.threads of them */
+    unsigned n_loops;
     uint16_t port;
     atomic_bool stopping;
     atomic_uint active;    /* calls between the first callback and the last */
@@ -134,6 +145,17 @@ void sx_watch_add(struct call *call);
 void sx_watch_remove(struct call *call);
 /* The request is about to be released: wait until the watcher lets go of it. */
 void sx_watch_settle(struct call *call);
+
+/* --- http_loop.c
+ * ----------------------------------------------------------------------------------- */
+
+/* The caller keeps listen_fd.  Stop also after a failure. */
+enum sx_rc sx_loop_start(struct sx_loop *loop, struct sx_httpd *httpd, int listen_fd, bool ipv6,
+                         MHD_AccessHandlerCallback on_request,
+                         MHD_RequestCompletedCallback on_completed, struct sx_err *err);
+/* Look at httpd->stopping. */
+void sx_loop_wake(struct sx_loop *loop);
+void sx_loop_stop(struct sx_loop *loop);
 
 /* --- listen.c ------------------------------------------------------------------------------------
  */

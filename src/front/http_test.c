@@ -89,8 +89,7 @@ static int teardown(void **state)
     return sx_dir_remove(f.dir, NULL) ? -1 : 0;
 }
 
-/* --- a client
- * ------------------------------------------------------------------------------------- */
+/* --- a client ------------------------------------------------------------------------ */
 
 static int dial(uint16_t port)
 {
@@ -187,8 +186,7 @@ static void has(const struct reply *r, const char *text)
         fail_msg("'%s' is not in '%s'", text, r->text.data);
 }
 
-/* --- tests
- * ---------------------------------------------------------------------------------------- */
+/* --- tests --------------------------------------------------------------------------- */
 
 #define QUICK "/v2/models/quick/infer"
 #define QUICK_JSON                                                                                 \

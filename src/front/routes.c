@@ -113,8 +113,7 @@ enum sx_rc sx_route(const char *method, const char *url, struct target *ret_targ
     return SX_OK;
 }
 
-/* --- documents
- * ------------------------------------------------------------------------------------ */
+/* --- documents ----------------------------------------------------------------------- */
 
 static enum sx_rc all_models(struct call *call, struct sx_model ***ret_models, size_t *ret_n)
 {

@@ -105,6 +105,22 @@ static enum sx_rc describe_value(const Onnx__ValueInfoProto *info, struct sx_onn
     return SX_OK;
 }
 
+/* How many elements ConstantOfShape makes of a (checked) constant; 0 if that makes no sense. */
+static uint64_t made_by(const Onnx__TensorProto *shape)
+{
+    int64_t dims[SX_MAX_RANK];
+    size_t rank = shape->has_raw_data ? shape->raw_data.len / 8 : shape->n_int64_data;
+    uint64_t count;
+
+    if (shape->data_type != ONNX__TENSOR_PROTO__DATA_TYPE__INT64 || rank > SX_MAX_RANK)
+        return 0;
+    if (shape->has_raw_data && rank)
+        memcpy(dims, shape->raw_data.data, rank * 8);
+    for (size_t d = 0; !shape->has_raw_data && d < rank; d++)
+        dims[d] = shape->int64_data[d];
+    return sx_shape_count(dims, (int)rank, &count) && count < UINT64_C(1) << 40 ? count : 0;
+}
+
 /* Call only on a checked model. */
 static enum sx_rc describe(struct sx_onnx *m, struct sx_err *err)
 {
@@ -119,8 +135,8 @@ static enum sx_rc describe(struct sx_onnx *m, struct sx_err *err)
     bool full = !m->inputs || !m->outputs || !m->initializers;
     for (size_t i = 0; !full && !rc && i < g->n_initializer; i++) {
         rc = sx_onnx_describe(m, g->initializer[i], &m->initializers[m->n_initializers++], err);
-        full = !sx_names_add(&constants, g->initializer[i]->name ? g->initializer[i]->name : "", 0,
-                             &old);
+        full = !sx_names_add(&constants, g->initializer[i]->name ? g->initializer[i]->name : "",
+                             (int)i, &old);
     }
     for (size_t i = 0; !full && !rc && i < g->n_input; i++) {
         if (sx_names_get(&constants, g->input[i]->name) != SX_NAMES_NONE)
@@ -130,6 +146,14 @@ static enum sx_rc describe(struct sx_onnx *m, struct sx_err *err)
     }
     for (size_t i = 0; !full && !rc && i < g->n_output; i++)
         rc = describe_value(g->output[i], &m->outputs[m->n_outputs++], err);
+    for (size_t i = 0; !full && !rc && i < g->n_node; i++) {
+        const Onnx__NodeProto *n = g->node[i];
+        if (strcmp(n->op_type, "ConstantOfShape") || n->n_input != 1)
+            continue;
+        int shape = sx_names_get(&constants, n->input[0]);
+        if (shape >= 0)
+            m->made_parameters += made_by(g->initializer[shape]);
+    }
     sx_names_fini(&constants);
     return full ? sx_fail(err, SX_NO_MEMORY, "no memory to read the model") : rc;
 }
@@ -173,8 +197,7 @@ out:
     return rc;
 }
 
-/* --- reading
- * -------------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------- */
 
 size_t sx_onnx_inputs(const struct sx_onnx *m, const struct sx_onnx_value **ret_values)
 {
@@ -239,6 +262,11 @@ uint64_t sx_onnx_parameters(const struct sx_onnx *m)
     return m->parameters;
 }
 
+uint64_t sx_onnx_made_parameters(const struct sx_onnx *m)
+{
+    return m->made_parameters;
+}
+
 size_t sx_onnx_overridable(const struct sx_onnx *m)
 {
     return m->n_overridable;
@@ -266,8 +294,7 @@ const char *sx_onnx_kind_text(enum sx_onnx_kind kind)
     return (unsigned)kind < sizeof(texts) / sizeof(*texts) ? texts[kind] : texts[0];
 }
 
-/* --- writing
- * -------------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------- */
 
 /* Shallow copies of the model and its graph that share everything but the list of inputs. */
 struct stripped {
@@ -283,6 +310,10 @@ static enum sx_rc strip(const struct sx_onnx *m, struct stripped *s, struct sx_e
     s->model = *m->proto;
     s->graph = *g;
     s->model.graph = &s->graph;
+    if (s->model.ir_version < 4) { /* before, an initializer had to be an input, too */
+        s->model.has_ir_version = 1;
+        s->model.ir_version = 4;
+    }
     s->graph.input = calloc(g->n_input + 1, sizeof(*s->graph.input));
     s->graph.n_input = 0;
     if (!s->graph.input)

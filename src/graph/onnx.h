@@ -82,6 +82,8 @@ const char *sx_onnx_producer(const struct sx_onnx *model);
 const char *sx_onnx_graph_name(const struct sx_onnx *model);
 /* Elements in all initializers and Constant nodes. */
 uint64_t sx_onnx_parameters(const struct sx_onnx *model);
+/* Elements that ConstantOfShape operators make of constant shapes: weights that are not stored. */
+uint64_t sx_onnx_made_parameters(const struct sx_onnx *model);
 /* How many initializers are listed as inputs, too (IR version 3 models list all of them): an
  * engine must treat such a weight as overridable and cannot fold or save it. */
 size_t sx_onnx_overridable(const struct sx_onnx *model);
@@ -94,8 +96,9 @@ const char *sx_onnx_dir(const struct sx_onnx *model);
 /* "a sequence", for messages. */
 const char *sx_onnx_kind_text(enum sx_onnx_kind kind);
 
-/* Write the model without initializers among its inputs.  SX_UNSUPPORTED if it has external data,
- * whose locations would be wrong anywhere else.  A failed write leaves no file. */
+/* Write the model without initializers among its inputs (so its IR version is at least 4).
+ * SX_UNSUPPORTED if it has external data, whose locations would be wrong anywhere else.  A failed
+ * write leaves no file. */
 enum sx_rc sx_onnx_write_stripped(const struct sx_onnx *model, const char *path,
                                   struct sx_err *err);
 /* The same as bytes in memory; the caller frees *ret_data. */

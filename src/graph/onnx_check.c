@@ -19,8 +19,7 @@
 
 #define FROM_OUTSIDE (-1) /* produced by no operator: an input or a constant */
 
-/* --- constants
- * ------------------------------------------------------------------------------------ */
+/* --- constants ----------------------------------------------------------------------- */
 
 /* Bits of an element; 0 for strings, -1 for a type that we do not know. */
 static int element_bits(int type)
@@ -234,8 +233,7 @@ static enum sx_rc check_sparse(struct sx_onnx *model, const Onnx__SparseTensorPr
     return rc ? rc : check_tensor(model, s->indices, false, err);
 }
 
-/* --- operators
- * ------------------------------------------------------------------------------------ */
+/* --- operators ----------------------------------------------------------------------- */
 
 /* A graph while its names are resolved, and the graphs around it. */
 struct scope {

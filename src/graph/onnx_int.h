@@ -20,7 +20,7 @@ struct sx_onnx {
     struct sx_onnx_initializer *initializers;
     struct sx_onnx_op_count *ops;
     size_t n_inputs, n_outputs, n_initializers, n_ops, n_nodes, n_overridable;
-    uint64_t parameters;
+    uint64_t parameters, made_parameters;
     bool has_external;
 };
 

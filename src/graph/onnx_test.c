@@ -123,6 +123,7 @@ static void test_describe(void **state)
     struct sx_onnx *s = opened(out);
     assert_int_equal(sx_onnx_inputs(s, &v), 1);
     assert_int_equal(sx_onnx_overridable(s), 0);
+    assert_int_equal(sx_onnx_ir_version(s), 4);
     assert_int_equal(sx_onnx_parameters(s), 8);
     sx_onnx_close(s);
     sx_onnx_close(m);
@@ -422,6 +423,7 @@ static void test_zoo(void **state)
     const struct sx_onnx_value *v;
     assert_int_equal(sx_onnx_inputs(m, &v), 1);
     assert_true(sx_onnx_overridable(m) > 30);
+    assert_int_equal(sx_onnx_made_parameters(m), 143667240 - 2 * 64); /* two biases are stored */
     sx_onnx_close(m);
 }
 

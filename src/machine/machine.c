@@ -29,8 +29,7 @@ void sx_machine_destroy(struct sx_machine *machine)
     free(machine);
 }
 
-/* --- units
- * ---------------------------------------------------------------------------------------- */
+/* --- units --------------------------------------------------------------------------- */
 
 /* The last cache of a core: the L3, else the L2, else the core itself. */
 static hwloc_obj_t last_cache(hwloc_obj_t core)
@@ -136,8 +135,7 @@ out:
     return rc;
 }
 
-/* --- names
- * ------------------------------------------------------------------------------------------ */
+/* --- names --------------------------------------------------------------------------- */
 
 /* "AMD EPYC 9454 48-Core Processor" and "Intel(R) Xeon(R) CPU @ 2.20GHz" without the noise. */
 static void tidy_name(const char *from, char *to, size_t size)
@@ -227,8 +225,7 @@ static char *cpu_flags(void)
     return flags ? flags : strdup("");
 }
 
-/* --- detection
- * -------------------------------------------------------------------------------------- */
+/* --- detection ----------------------------------------------------------------------- */
 
 /* Takes the topology over. */
 static enum sx_rc from_topology(hwloc_topology_t topology, hwloc_const_cpuset_t bound,
@@ -338,8 +335,7 @@ out:
     return rc;
 }
 
-/* --- selection
- * -------------------------------------------------------------------------------------- */
+/* --- selection ----------------------------------------------------------------------- */
 
 static bool parse_index(const char **p, unsigned *ret_value)
 {

@@ -105,6 +105,17 @@ enum sx_rc sx_measure_trace(struct sx_measure *m, struct sx_arrival *trace, stru
     return rc;
 }
 
+/* A percentile needs requests: low rates are measured for longer, within reason. */
+#define TRIAL_REQUESTS 100
+#define TRIAL_LONGER   4
+
+static uint64_t trial_ns(uint64_t duration_ns, double rate)
+{
+    double want = TRIAL_REQUESTS / rate * 1e9, most = TRIAL_LONGER * (double)duration_ns;
+    want = want < most ? want : most;
+    return want > (double)duration_ns ? (uint64_t)want : duration_ns;
+}
+
 /* --- searches -----------------------------------------------------------------------------------
  */
 
@@ -113,6 +124,7 @@ enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const
 {
     struct sx_found *f = &m->series->found;
     enum sx_rc rc = SX_OK;
+    uint64_t duration_ns = m->run.duration_ns;
     double load;
     memset(f, 0, sizeof(*f));
     snprintf(f->what, sizeof(f->what), "%s", what);
@@ -122,6 +134,7 @@ enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const
         if (kind == SX_LOAD_CONCURRENCY) {
             rc = sx_measure_closed(m, (uint32_t)load, &met, err);
         } else {
+            m->run.duration_ns = duration_ns ? trial_ns(duration_ns, load) : 0;
             rc = sx_measure_rate(m, load, &met, err);
             if (!rc && !met) {
                 const struct sx_point *p = &m->series->points[m->series->n_points - 1];
@@ -132,6 +145,7 @@ enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const
             sx_threshold_tell(t, met);
         m->load.seed++; // another sample of the same process
     }
+    m->run.duration_ns = duration_ns;
     f->done = !rc;
     f->none = t->lo <= 0;
     f->value = t->lo;

@@ -44,16 +44,20 @@ static void found_card(struct sx_sbuf *o, const struct sx_report *r, const struc
     const struct sx_found *f = &s->found;
     char n[32], above[32], note[256], name[160];
     const char *unit = f->kind == SX_LOAD_CONCURRENCY ? "in flight" : "requests/s";
+    bool whole = f->kind == SX_LOAD_CONCURRENCY;
     snprintf(name, sizeof(name), "%s%s%s", s->name, s->name[0] ? ": " : "", f->what);
+    snprintf(n, sizeof(n), "%.0f", f->value);
+    snprintf(above, sizeof(above), "%.0f", f->above);
     int len = 0;
     if (f->above > 0)
-        len = snprintf(note, sizeof(note), "%s does not hold", sx_text_number(above, f->above));
+        len = snprintf(note, sizeof(note), "%s does not hold",
+                       whole ? above : sx_text_number(above, f->above));
     else
         len = snprintf(note, sizeof(note), "a load that does not hold was not reached");
     if (r->objective_ms > 0)
         snprintf(note + len, sizeof(note) - (size_t)len, "; p%g \u2264 %g ms and nothing lost",
                  r->percentile, r->objective_ms);
-    card(o, colour, name, f->none ? "none" : sx_text_number(n, f->value), unit, note);
+    card(o, colour, name, f->none ? "none" : whole ? n : sx_text_number(n, f->value), unit, note);
 }
 
 static void series_cards(struct sx_sbuf *o, const struct sx_report *r, const struct sx_series *s,

@@ -19,13 +19,12 @@ static uint64_t total(const struct sx_point *p)
     return n;
 }
 
-static void add_load(struct sx_sbuf *out, enum sx_load_kind kind, double load)
+static const char *load_text(char buf[32], enum sx_load_kind kind, double load)
 {
-    char n[32];
-    if (kind == SX_LOAD_CONCURRENCY)
-        sx_sbuf_printf(out, "%.0f", load);
-    else
-        sx_sbuf_puts(out, sx_text_number(n, load));
+    if (kind != SX_LOAD_CONCURRENCY)
+        return sx_text_number(buf, load);
+    snprintf(buf, 32, "%.0f", load);
+    return buf;
 }
 
 static void add_failures(struct sx_sbuf *out, const struct sx_series *s, const struct sx_point *p)
@@ -50,11 +49,12 @@ static void add_failures(struct sx_sbuf *out, const struct sx_series *s, const s
 void sx_report_point_text(struct sx_sbuf *out, const struct sx_report *r, const struct sx_series *s,
                           const struct sx_point *p)
 {
+    char load[32];
     sx_sbuf_printf(out, "%s: ",
                    p->kind == SX_LOAD_CONCURRENCY ? "Request concurrency"
                    : p->kind == SX_LOAD_RATE      ? "Request rate"
                                                   : "Trace, mean request rate");
-    add_load(out, p->kind, p->load);
+    sx_sbuf_puts(out, load_text(load, p->kind, p->load));
     sx_sbuf_printf(out, "\n  Client:\n    Request count: %llu in %.1f s",
                    (unsigned long long)total(p), p->seconds);
     if (p->windows)
@@ -98,12 +98,9 @@ static void fill_row(struct row *row, const struct sx_report *r, const struct sx
                      const struct sx_point *p)
 {
     char n[32];
-    struct sx_sbuf load = {0};
-    add_load(&load, p->kind, p->load);
     const double us[] = {p->p50_us, p->p90_us, p->p95_us, p->p99_us, p->p999_us};
     snprintf(row->cell[0], sizeof(row->cell[0]), "%.38s", s->name);
-    snprintf(row->cell[1], sizeof(row->cell[1]), "%.38s", load.data ? load.data : "");
-    sx_sbuf_free(&load);
+    snprintf(row->cell[1], sizeof(row->cell[1]), "%s", load_text(n, p->kind, p->load));
     snprintf(row->cell[2], sizeof(row->cell[2]), "%s", sx_text_number(n, p->throughput));
     for (int i = 0; i < 5; i++) {
         char text[24];
@@ -120,7 +117,7 @@ static void fill_row(struct row *row, const struct sx_report *r, const struct sx
 static void add_table(struct sx_sbuf *out, const struct sx_report *r)
 {
     static const char *const head[COLUMNS] = {"",    "",    "infer/s", "p50",    "p90",
-                                              "p95", "p99", "p99.9",   "failed", ""};
+                                              "p95", "p99", "p99.9",   "failed", "result"};
     size_t width[COLUMNS] = {0};
     struct row row;
     enum sx_load_kind kind = SX_LOAD_CONCURRENCY;
@@ -163,11 +160,12 @@ static void add_found(struct sx_sbuf *out, const struct sx_report *r, const stru
     sx_sbuf_printf(out, "\n%s%s", s->name, s->name[0] ? ": " : "");
     if (f->none) {
         sx_sbuf_printf(out, "%s: no load held, not even %s %s", f->what, kind_text[f->kind],
-                       sx_text_number(a, f->above));
+                       load_text(a, f->kind, f->above));
     } else {
-        sx_sbuf_printf(out, "%s: %s %s", f->what, kind_text[f->kind], sx_text_number(a, f->value));
+        sx_sbuf_printf(out, "%s: %s %s", f->what, kind_text[f->kind],
+                       load_text(a, f->kind, f->value));
         if (f->above > 0)
-            sx_sbuf_printf(out, " holds, %s does not", sx_text_number(b, f->above));
+            sx_sbuf_printf(out, " holds, %s does not", load_text(b, f->kind, f->above));
         else
             sx_sbuf_puts(out, " holds; a load that does not was not reached");
     }

@@ -220,8 +220,7 @@ static struct option choose(const struct sx_sched *state, unsigned model, uint64
     return best;
 }
 
-/* --- the decision
- * ---------------------------------------------------------------------------------- */
+/* --- the decision -------------------------------------------------------------------- */
 
 static uint64_t held_until(const struct sx_sched_model *m)
 {

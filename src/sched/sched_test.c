@@ -254,8 +254,7 @@ static void one_client_at_a_time_keeps_all_units(void **unused)
     assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, now)], 1);
 }
 
-/* --- a queue in virtual time: the scheduler against every fixed width
- * --------------------------------- */
+/* --- a queue in virtual time: the scheduler against every fixed width ---------------- */
 
 struct sim {
     unsigned units;

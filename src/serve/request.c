@@ -108,6 +108,9 @@ enum sx_rc sx_request_check(struct sx_request *r, struct sx_err *err)
                 shape_class = mix(shape_class, (uint64_t)t->dims[d]);
         }
     }
+    if (m->batchable && samples == 0)
+        return sx_fail(err, SX_INVALID, "a batch of 0 samples for model '%s': send at least one",
+                       name);
     if (m->batchable && samples > (int64_t)m->max_batch) {
         sx_fail(err, SX_INVALID, "batch size %lld is over the maximum of %u for model '%s'",
                 (long long)samples, m->max_batch, name);

@@ -114,8 +114,7 @@ void sx_server_cancel(struct sx_server *server, struct sx_request *request);
 /* Seconds that a refused client should wait: the predicted length of the queue, at least 1. */
 unsigned sx_server_retry_after(struct sx_server *server);
 
-/* --- what it measured
- * ------------------------------------------------------------------------------ */
+/* --- what it measured ---------------------------------------------------------------- */
 
 struct sx_batch_stats {
     unsigned batch;

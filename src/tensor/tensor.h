@@ -27,8 +27,8 @@
 #include "base/rc.h"
 #include "tensor/dtype.h"
 
-#define SX_MAX_RANK   16
-#define SX_BUF_ALIGN  64
+#define SX_MAX_RANK  16
+#define SX_BUF_ALIGN 64
 
 struct sx_pool;
 
@@ -61,10 +61,12 @@ struct sx_buffer *sx_buffer_ref(struct sx_buffer *buffer);
 /* Drops a reference and clears the pointer; NULL is fine. */
 void sx_buffer_unref(struct sx_buffer **buffer);
 
-/* --- tensors ------------------------------------------------------------------------------------ */
+/* --- tensors ------------------------------------------------------------------------------------
+ */
 
 struct sx_tensor {
-    struct sx_buffer *buffer; /* one reference; NULL: no data yet, or memory the caller keeps alive */
+    struct sx_buffer
+        *buffer; /* one reference; NULL: no data yet, or memory the caller keeps alive */
     unsigned char *data;
     size_t nbytes;
     enum sx_dtype dtype;

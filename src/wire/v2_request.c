@@ -9,8 +9,7 @@
 #include "base/clock.h"
 #include "wire/v2_int.h"
 
-/* --- outputs and parameters
- * ------------------------------------------------------------------------- */
+/* --- outputs and parameters ---------------------------------------------------------- */
 
 static bool add_want(struct sx_v2_call *c, uint32_t port, int binary)
 {
@@ -115,8 +114,7 @@ static enum sx_rc read_id(struct sx_v2_reader *r)
     return SX_OK;
 }
 
-/* --- the request
- * -------------------------------------------------------------------------------------- */
+/* --- the request --------------------------------------------------------------------- */
 
 static enum sx_rc check_complete(struct sx_v2_reader *r, bool has_inputs)
 {

@@ -179,7 +179,7 @@ class Http(unittest.TestCase):
             self.assertEqual(answer["outputs"][1]["data"], [0, 0, 0, 0])
 
     def test_raw_request(self):
-        data = np.arange(8, dtype=np.float32)
+        data = np.arange(4, dtype=np.float32)  # a raw request is a batch of one
         status, headers, body = self.post(
             data.tobytes(), infer_path("raw"), {"Inference-Header-Content-Length": "0"})
         self.assertEqual(status, 200, body)
@@ -234,7 +234,7 @@ class Http(unittest.TestCase):
     # --- errors ---
 
     def test_too_large(self):
-        message = self.error(infer_path(), 400, "--http-max-input-size", "--data-binary", "@-",
+        message = self.error(infer_path(), 413, "--http-max-input-size", "--data-binary", "@-",
                              stdin=b"x" * 200000)
         self.assertIn("100000", message)
 

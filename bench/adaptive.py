@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: StarONNX developers
+# SPDX-License-Identifier: Apache-2.0
+"""One running deployment against every fixed setting of plain ONNX Runtime, at ten loads.
+
+A fixed setting is SxTxB: S sessions of T threads that take batches of up to B from one queue.
+Saturation comes first (closed loop, many clients); then Poisson arrivals at ten rates up to 95 %
+of the best saturation throughput.  At each rate all settings that can carry it are screened once;
+the best three and the deployment are measured again in alternating rounds.  One process holds all
+of them, and an idle setting sleeps.
+"""
+
+import json
+import math
+import subprocess
+import sys
+
+import support
+
+LOADS = [0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+class Bench:
+    """A running bench/compare: one line in, one measurement out."""
+
+    def __init__(self, model, targets, max_batch):
+        self.process = subprocess.Popen(
+            [support.helper_program("compare"), str(model), "--warmup", "1", "--max-batch",
+             str(max_batch), *targets],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(self, target, load, seconds, seed):
+        print(target, load, f"{seconds:.2f}", seed, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            support.die("compare ended early")
+        return json.loads(line)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def settings(cores, max_batch):
+    shapes = {(1, cores), (cores, 1), (cores, cores), (1, 1)}
+    if cores >= 4:
+        shapes |= {(2, cores // 2), (cores // 2, 2)}
+    return [f"{s}x{t}x{b}" for s, t in sorted(shapes) for b in sorted({1, 4, max_batch})]
+
+
+def saturation(bench, targets, rounds, seconds):
+    values = {t: [] for t in targets}
+    for r in range(rounds):
+        for t in targets if r % 2 == 0 else reversed(targets):
+            values[t].append(bench.measure(t, "closed:16", seconds, r)["throughput"])
+    return values
+
+
+def at_rate(bench, rate, capacity, rounds, args):
+    """{target: [measurement, ...]} for our deployment and the best three settings."""
+    seconds = max(args.seconds, min(args.samples / rate, 6 * args.seconds))
+    load = f"poisson:{rate:.4f}"
+    able = [t for t, c in capacity.items() if t != "staronnx" and c > 1.02 * rate]
+    screen = {t: bench.measure(t, load, seconds / 2, 1)["p95_us"] for t in able}
+    best = sorted(able, key=screen.get)[:3]
+    measured = {t: [] for t in ["staronnx"] + best}
+    for r in range(rounds):
+        for t in measured if r % 2 == 0 else reversed(list(measured)):
+            measured[t].append(bench.measure(t, load, seconds, 10 + r))
+    return measured
+
+
+def p(rows, key):
+    return support.median([r[key] for r in rows])
+
+
+def main():
+    args = support.arguments(__doc__, model="squeezenet", rounds=3, seconds=4.0, samples=200,
+                             max_batch=8)
+    cores = support.cores()
+    targets = ["staronnx"] + settings(cores, args.max_batch)
+    bench = Bench(support.light_model(args.model, batch=True), targets, args.max_batch)
+    support.say(f"saturation of {len(targets) - 1} settings")
+    values = saturation(bench, targets, args.rounds, args.seconds)
+    capacity = {t: support.median(v) for t, v in values.items()}
+    fixed = [t for t in targets if t != "staronnx"]
+    top = max(fixed, key=capacity.get)
+    report = support.Report("adaptive", args.json)
+
+    rows, worst, low = [], None, None
+    for share in LOADS:
+        rate = share * capacity[top]
+        support.say(f"load {share:.0%}: {rate:.1f} requests/s")
+        m = at_rate(bench, rate, capacity, args.rounds, args)
+        ours = m.pop("staronnx")
+        if not m:
+            continue
+        # Ratios within a round, so that what slowed the machine slowed both.
+        best = min(m, key=lambda t: p(m[t], "p95_us"))
+        ratio = support.median([a["p95_us"] / b["p95_us"] for a, b in zip(ours, m[best])])
+        quick = min(m, key=lambda t: p(m[t], "p50_us"))
+        middle = support.median([a["p50_us"] / b["p50_us"] for a, b in zip(ours, m[quick])])
+        if low is None:
+            low = [a["p50_us"] / b["p50_us"] for a, b in zip(ours, m[quick])]
+        if worst is None or ratio > worst[0]:
+            worst = (ratio, share, best)
+        rows.append((f"{share:.0%}", f"{rate:.1f}", f"{p(ours, 'p50_us') / 1e3:.2f}",
+                     f"{p(m[quick], 'p50_us') / 1e3:.2f}", quick, f"{middle:.3f}",
+                     f"{p(ours, 'p95_us') / 1e3:.2f}", f"{p(m[best], 'p95_us') / 1e3:.2f}", best,
+                     f"{ratio:.3f}"))
+    bench.close()
+    report.rounds("low_load_p50_ratio", low, goal=("<=", 1.05),
+                  note=f"at {LOADS[0]:.0%} of the best saturation throughput")
+    report.rounds("saturation_ratio", support.ratios(values["staronnx"], values[top]),
+                  goal=(">=", 0.97), note=f"{capacity['staronnx']:.1f} requests/s against "
+                                          f"{capacity[top]:.1f} of {top}")
+    report.add("curve_worst_ratio", worst[0] if worst else math.nan, goal=("<=", 1.10),
+               n=args.rounds, note=f"p95 at {worst[1]:.0%} load against {worst[2]}")
+    report.detail(f"{args.model}; times in ms; medians of {args.rounds} alternating rounds")
+    head = ("load", "rate", "p50", "best p50", "of", "ratio", "p95", "best p95", "of", "ratio")
+    table = [head] + rows
+    width = [max(len(r[i]) for r in table) for i in range(len(head))]
+    for r in table:
+        report.detail("  ".join(c.rjust(w) for c, w in zip(r, width)))
+    report.detail()
+    report.detail("saturation: " + ", ".join(f"{t} {capacity[t]:.1f}/s" for t in targets))
+    return report.print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
