@@ -146,6 +146,16 @@ static void parse(int argc, char **argv)
     opt.model = argv[optind++];
 }
 
+/* Is `staronnx` among the targets?  Without it nothing has to be learnt about the model. */
+static bool measures_us(int argc, char **argv)
+{
+    for (int i = optind; i < argc; i++) {
+        if (!strcmp(argv[i], "staronnx"))
+            return true;
+    }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     parse(argc, argv);
@@ -170,7 +180,8 @@ int main(int argc, char **argv)
                                   .machine = machine,
                                   .exec = SX_EXEC_STARPU,
                                   .default_max_batch = (unsigned)opt.max_batch,
-                                  .default_max_queue = SLOTS};
+                                  .default_max_queue = SLOTS,
+                                  .no_profiling = !measures_us(argc, argv)};
     or_die(sx_server_create(&sc, &server, &err), &err);
     struct sx_config config;
     sx_config_init(&config);
