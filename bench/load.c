@@ -85,7 +85,11 @@ static void create(const OrtEnv *env, const char *path, int width, const struct 
     check(api->DisableMemPattern(o));
     for (size_t i = 0; i < w->n; i++)
         check(api->AddInitializer(o, w->names[i], w->values[i]));
-    check(api->CreateSessionWithPrepackedWeightsContainer(env, path, o, prepacked, &session));
+    plain_quiet(true);
+    OrtStatus *status =
+        api->CreateSessionWithPrepackedWeightsContainer(env, path, o, prepacked, &session);
+    plain_quiet(false);
+    check(status);
     api->ReleaseSessionOptions(o);
 }
 

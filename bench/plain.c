@@ -25,6 +25,21 @@ static void check(OrtStatus *status)
     exit(1);
 }
 
+void plain_quiet(bool on)
+{
+    static int keep = -1;
+    if (on && keep < 0) {
+        int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        keep = dup(2);
+        dup2(nowhere, 2);
+        close(nowhere);
+    } else if (!on && keep >= 0) {
+        dup2(keep, 2);
+        close(keep);
+        keep = -1;
+    }
+}
+
 static void start(void)
 {
     if (api)
@@ -39,13 +54,9 @@ static void start(void)
     const OrtApiBase *(*base)(void);
     *(void **)&base = dlsym(library, "OrtGetApiBase");
     api = base()->GetApi(21);
-    /* Debian's build prints a thousand harmless lines about schemas here. */
-    int keep = dup(2), nowhere = open("/dev/null", O_WRONLY);
-    dup2(nowhere, 2);
+    plain_quiet(true);
     OrtStatus *status = api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "plain", &env);
-    dup2(keep, 2);
-    close(keep);
-    close(nowhere);
+    plain_quiet(false);
     check(status);
     check(api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
 }
@@ -71,7 +82,10 @@ struct plain_session *plain_open(const char *path, int threads)
     OrtAllocator *allocator;
     check(api->CreateSessionOptions(&options));
     check(api->SetIntraOpNumThreads(options, threads));
-    check(api->CreateSession(env, path, options, &s->session));
+    plain_quiet(true);
+    OrtStatus *status = api->CreateSession(env, path, options, &s->session);
+    plain_quiet(false);
+    check(status);
     api->ReleaseSessionOptions(options);
     check(api->GetAllocatorWithDefaultOptions(&allocator));
     check(api->SessionGetInputCount(s->session, &s->n_in));

@@ -9,6 +9,8 @@
 #ifndef SX_BENCH_PLAIN_H
 #define SX_BENCH_PLAIN_H
 
+#include <stdbool.h>
+
 #include "perf/dataset.h"
 #include "perf/target.h"
 
@@ -18,6 +20,10 @@ struct plain_session;
 
 /* ONNX Runtime's C API, loaded and with an environment; exits with a message on failure. */
 const struct OrtApi *plain_api(struct OrtEnv **ret_env);
+
+/* Hides what goes to stderr: Debian's build prints a thousand harmless lines about schemas when the
+ * first session is made. */
+void plain_quiet(bool on);
 
 /* A session with `threads` intra-op threads; exits with a message on failure. */
 struct plain_session *plain_open(const char *path, int threads);
