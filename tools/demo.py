@@ -10,6 +10,8 @@ a page.  Nothing is fetched, nothing is asked; ports are free ones of 127.0.0.1.
 """
 
 import contextlib
+import http.client
+import io
 import json
 import os
 import pathlib
@@ -128,7 +130,6 @@ def width_runs(server, model):
 
 
 def request(port, method, path):
-    import http.client
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request(method, path)
@@ -265,7 +266,8 @@ def main():
     busy = os.getloadavg()[0] > 0.7 * cores  # by others: we have not begun
 
     step = Progress("preparing models (zoo graphs, random weights)")
-    models = {name: support.light_model(name, batch=True) for name in MODELS}
+    with contextlib.redirect_stderr(io.StringIO()):  # it names each one that it makes
+        models = {name: support.light_model(name, batch=True) for name in MODELS}
     step.done()
 
     step = Progress("starting staronnx serve")
