@@ -252,6 +252,18 @@ def print_table(data):
         "in its own process.")
 
 
+def busy_share(seconds=0.5):
+    """How much of the machine's CPU time is used by whatever runs now."""
+    def times():
+        with open("/proc/stat", encoding="utf-8") as f:
+            t = [int(x) for x in f.readline().split()[1:9]]
+        return sum(t), t[3] + t[4]  # all; idle and waiting for disks
+    all_before, idle_before = times()
+    time.sleep(seconds)
+    all_after, idle_after = times()
+    return 1 - (idle_after - idle_before) / max(1, all_after - all_before)
+
+
 def main():
     if len(sys.argv) > 1:
         print(__doc__ if sys.argv[1] in ("-h", "--help") else "usage: ./run demo",
@@ -263,7 +275,7 @@ def main():
     cores = machine["cores"]
     say(f"StarONNX demo on {machine['cpu']}, {cores} cores, {machine['os']}, "
         f"ONNX Runtime {machine['onnxruntime']}")
-    busy = os.getloadavg()[0] > 0.7 * cores  # by others: we have not begun
+    busy = busy_share() > 0.25  # others: we have not begun
 
     step = Progress("preparing models (zoo graphs, random weights)")
     with contextlib.redirect_stderr(io.StringIO()):  # it names each one that it makes
