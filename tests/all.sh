@@ -93,7 +93,7 @@ e2e() {
             PYTHONPATH="$top/tests:$top/tests/e2e:$top/bench:$packages" \
             ASAN_OPTIONS="log_path=$reports" UBSAN_OPTIONS="print_stacktrace=1:log_path=$reports" \
             LSAN_OPTIONS="print_suppressions=0:suppressions=$suppressions/lsan.txt" \
-            TSAN_OPTIONS="log_path=$reports:suppressions=$suppressions/tsan.txt" \
+            TSAN_OPTIONS="external_symbolizer_path=/usr/bin/addr2line:log_path=$reports:suppressions=$suppressions/tsan.txt" \
             timeout -k 10 600 python3 -m unittest -v "$file" >"$log" 2>&1 </dev/null || rc=$?
         counts=$(python3 tests/count.py unittest "$log" "$rc")
         # shellcheck disable=SC2086

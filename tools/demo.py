@@ -27,9 +27,9 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 PAGE = TOP / "build/demo.html"
 MODELS = {"resnet50": "ResNet-50", "inception_v1": "Inception v1", "squeezenet": "SqueezeNet"}
 # of what is measured: seconds with one client, with many, and to settle down before the latter
-MEASURED = {"resnet50": (1.5, 2.5, 0.8), "squeezenet": (1.0, 1.2, 0.3)}
+MEASURED = {"resnet50": (1.2, 1.6, 0.5), "squeezenet": (0.8, 1.0, 0.3)}
 ROUNDS = 2
-ENOUGH = 9  # seconds; no further round of a load that took so long
+ENOUGH = 12  # seconds; no further round of a load that took so long
 MANY = 16  # clients
 
 
@@ -76,7 +76,7 @@ class Plain:
     def __init__(self, model, settings):
         self.log = tempfile.TemporaryFile("w+", prefix="staronnx-demo-")
         self.process = subprocess.Popen(
-            [support.helper_program("compare"), "--warmup", "0.4", str(model),
+            [support.helper_program("compare"), "--warmup", "0.3", str(model),
              *[f"{s}x{t}x1" for s, t in settings]],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
 

@@ -187,9 +187,11 @@ enum sx_rc sx_npy_parse(const void *data, size_t size, const char *where, struct
         len |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
     if (len > size - start)
         return sx_fail(err, SX_INVALID, "%s: the header is cut off", where);
-    text = strndup((const char *)p + start, len);
+    text = malloc(len + 1);
     if (!text)
         return sx_fail(err, SX_NO_MEMORY, "%s: out of memory", where);
+    memcpy(text, p + start, len);
+    text[len] = 0;
     ok = parse_header(text, &h);
     free(text);
     if (!ok)

@@ -109,12 +109,15 @@ void sx_tensor_summarise(const struct sx_tensor *t, struct sx_tensor_summary *re
 
 static void add_string(struct sx_sbuf *s, const unsigned char *data, uint32_t len)
 {
-    char *text = strndup((const char *)data, len); /* ends at a zero byte: good enough to read */
+    char *text = malloc((size_t)len + 1); /* ends at a zero byte: good enough to read */
 
-    if (text)
+    if (text) {
+        memcpy(text, data, len);
+        text[len] = 0;
         sx_sbuf_json(s, text);
-    else
+    } else {
         s->failed = true;
+    }
     free(text);
 }
 

@@ -40,6 +40,11 @@ static void *run(void *arg)
         int ms = wait_ms(loop->daemon);
         if (ms != 0 && poll(fds, 2, ms) < 0 && errno != EINTR)
             sx_error("poll: %s", strerror(errno)); /* out of memory: MHD_run still makes progress */
+        /* Take the wake-up before looking at what it may be for, or one that comes in between is
+         * lost. */
+        eventfd_t n;
+        if (ms != 0 && fds[1].revents)
+            eventfd_read(loop->wake_fd, &n);
         if (atomic_load_explicit(&loop->stop, memory_order_acquire))
             return NULL;
         if (!quiet && atomic_load_explicit(&loop->httpd->stopping, memory_order_acquire)) {
@@ -48,9 +53,6 @@ static void *run(void *arg)
                 close(fd);
             quiet = true;
         }
-        eventfd_t n;
-        if (fds[1].revents)
-            eventfd_read(loop->wake_fd, &n);
         MHD_run(loop->daemon);
     }
 }

@@ -336,7 +336,7 @@ static void test_chunked(void **state)
     sx_sbuf_puts(&s, "POST " QUICK " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
     for (size_t at = 0, len = strlen(QUICK_JSON), n; at < len; at += n) {
         n = len - at < 3 ? len - at : 3;
-        sx_sbuf_printf(&s, "%zx\r\n%.3s\r\n", n, QUICK_JSON + at);
+        sx_sbuf_printf(&s, "%zx\r\n%.3s\r\n", n, &QUICK_JSON[at]);
     }
     sx_sbuf_puts(&s, "0\r\n\r\n");
     assert_int_equal(ask(s.data, s.len, &r), 200);
