@@ -10,6 +10,8 @@ a page.  Nothing is fetched, nothing is asked; ports are free ones of 127.0.0.1.
 """
 
 import contextlib
+import http.client
+import io
 import json
 import os
 import pathlib
@@ -128,7 +130,6 @@ def width_runs(server, model):
 
 
 def request(port, method, path):
-    import http.client
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request(method, path)
@@ -251,6 +252,18 @@ def print_table(data):
         "in its own process.")
 
 
+def busy_share(seconds=0.5):
+    """How much of the machine's CPU time is used by whatever runs now."""
+    def times():
+        with open("/proc/stat", encoding="utf-8") as f:
+            t = [int(x) for x in f.readline().split()[1:9]]
+        return sum(t), t[3] + t[4]  # all; idle and waiting for disks
+    all_before, idle_before = times()
+    time.sleep(seconds)
+    all_after, idle_after = times()
+    return 1 - (idle_after - idle_before) / max(1, all_after - all_before)
+
+
 def main():
     if len(sys.argv) > 1:
         print(__doc__ if sys.argv[1] in ("-h", "--help") else "usage: ./run demo",
@@ -262,10 +275,11 @@ def main():
     cores = machine["cores"]
     say(f"StarONNX demo on {machine['cpu']}, {cores} cores, {machine['os']}, "
         f"ONNX Runtime {machine['onnxruntime']}")
-    busy = os.getloadavg()[0] > 0.7 * cores  # by others: we have not begun
+    busy = busy_share() > 0.25  # others: we have not begun
 
     step = Progress("preparing models (zoo graphs, random weights)")
-    models = {name: support.light_model(name, batch=True) for name in MODELS}
+    with contextlib.redirect_stderr(io.StringIO()):  # it names each one that it makes
+        models = {name: support.light_model(name, batch=True) for name in MODELS}
     step.done()
 
     step = Progress("starting staronnx serve")
