@@ -184,8 +184,8 @@ def run_served(todo, names, size, options):
                     except (support.Refused, ValueError, KeyError) as e:
                         results[name] = f"{type(e).__name__}: {e}"
                     except (OSError, support.http.client.HTTPException) as e:
-                        results[name] = f"{type(e).__name__}: {e}"
                         support.time.sleep(1)  # a crash takes a moment to show
+                        results[name] = f"{type(e).__name__}: {e}; server's log: {server.tail(1)}"
                     if not server.alive():
                         results[name] = f"the server died: {server.tail(3)}"
                         queue = now[at + 1:] + queue

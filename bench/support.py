@@ -154,7 +154,8 @@ class Report:
 
     def rounds(self, name, values, unit="", note="", goal=None):
         """The median of several rounds."""
-        return self.add(name, median(values), unit, spread(values), len(values), note, goal)
+        wide = spread(values) if len(values) > 1 else None
+        return self.add(name, median(values), unit, wide, len(values), note, goal)
 
     def detail(self, text=""):
         """A line below the table; not in the JSON."""

@@ -59,12 +59,12 @@ static const char details[] =
     "\n"
     "Latencies count from when a request was due, not from when it was sent.  Windows: a load is\n"
     "measured until three windows in a row agree, as perf_analyzer does; with --duration or\n"
-    "--request-count, once.  Scenarios follow " SX_SCENARIO_RULES ",\n"
-    "except that they last --min-duration (10 s unless you say 600); the result says if it is "
+    "--request-count, once.  Scenarios follow\n" SX_SCENARIO_RULES
+    ",\nexcept that they last --min-duration (10 s unless you say 600); the result says if it is "
     "valid.\n"
     "\n"
-    "Here, status 1 means: it was measured, but a load missed the objective or requests failed; in "
-    "a\nsearch, or a sweep that -l ends: no load held.\n";
+    "Here, status 1 means: it was measured, but a load missed the objective or requests failed;\n"
+    "in a search, or a sweep that -l ends: no load held.\n";
 
 static bool parse_arrivals(const struct perf *p, struct sx_plan_load *l, const struct sx_usage *u,
                            int *code)

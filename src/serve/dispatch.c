@@ -54,6 +54,7 @@ static void queue_insert(struct sx_model *m, struct sx_request *r)
     sx_list_insert(at, &r->link);
     r->state = SX_REQUEST_QUEUED;
     m->queued_requests++;
+    m->queued_ranked += r->priority != 0;
     m->queued_samples += r->samples;
 }
 
@@ -61,6 +62,7 @@ static void queue_remove(struct sx_model *m, struct sx_request *r)
 {
     sx_list_remove(&r->link);
     m->queued_requests--;
+    m->queued_ranked -= r->priority != 0;
     m->queued_samples -= r->samples;
 }
 
@@ -110,21 +112,38 @@ static bool may_probe(const struct sx_model *m, uint64_t now)
     return !m->running_jobs && now - m->last_run_ns > PROBE_NS;
 }
 
-/* Drop heads that cannot end in time even if they started now on the best width. */
-static void expire_heads(struct sx_server *s, struct sx_model *m, uint64_t now, struct outcome *o)
+/* Would it be late even if it started now on the best width? */
+static bool is_late(const struct sx_model *m, const struct sx_request *r, uint64_t now)
 {
-    struct sx_request *r;
-    while ((r = queue_head(m)) != NULL) {
-        double least = sx_cost_ns(&m->cost, r->samples, 0);
-        for (unsigned wi = 1; wi < m->cost.n_widths; wi++) {
-            double ns = sx_cost_ns(&m->cost, r->samples, wi);
-            least = ns < least ? ns : least;
-        }
-        if (r->deadline_ns > now &&
-            (sx_time_add(now, (uint64_t)least) <= r->deadline_ns || may_probe(m, now)))
-            break;
-        expire(s, r, now, o);
+    if (r->deadline_ns <= now)
+        return true;
+    double least = sx_cost_ns(&m->cost, r->samples, 0);
+    for (unsigned wi = 1; wi < m->cost.n_widths; wi++) {
+        double ns = sx_cost_ns(&m->cost, r->samples, wi);
+        least = ns < least ? ns : least;
     }
+    return sx_time_add(now, (uint64_t)least) > r->deadline_ns && !may_probe(m, now);
+}
+
+/* Drop what cannot end in time; returns the earliest deadline that is left.  Within one priority
+ * the queue is in the order of deadlines, so its head tells; with several, all are looked at. */
+static uint64_t expire_late(struct sx_server *s, struct sx_model *m, uint64_t now,
+                            struct outcome *o)
+{
+    uint64_t earliest = SX_NEVER;
+    uint32_t rank = 0;
+    SX_LIST_FOREACH_SAFE (it, &m->queue) {
+        struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
+        if (is_late(m, r, now)) {
+            expire(s, r, now, o);
+            continue;
+        }
+        if (rank_of(r) == rank && m->queued_ranked == 0)
+            break;
+        rank = rank_of(r);
+        earliest = r->deadline_ns < earliest ? r->deadline_ns : earliest;
+    }
+    return earliest;
 }
 
 static struct sx_job *take_job(struct sx_model *m)
@@ -210,7 +229,7 @@ void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
     struct sx_sched_action a;
     for (;;) {
         for (unsigned i = 0; i < s->n_models; i++) {
-            expire_heads(s, s->models[i], now, o);
+            s->models[i]->earliest = expire_late(s, s->models[i], now, o);
             refresh(s->models[i]);
         }
         sx_sched_decide(&state, now, &a);
@@ -220,11 +239,10 @@ void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
     uint64_t wake = a.kind == SX_SCHED_WAIT ? a.wake_at : SX_NEVER;
     bool waiting = false;
     for (unsigned i = 0; i < s->n_models; i++) {
-        struct sx_request *head = queue_head(s->models[i]);
-        if (!head)
+        if (!s->models[i]->queued_requests)
             continue;
         waiting = true;
-        wake = head->deadline_ns < wake ? head->deadline_ns : wake;
+        wake = s->models[i]->earliest < wake ? s->models[i]->earliest : wake;
     }
     if (!waiting && !s->stopping) {
         unsigned first;

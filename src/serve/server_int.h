@@ -53,10 +53,12 @@ struct sx_model {
     struct sx_sched_model sched; /* [lock] */
     struct sx_list queue;        /* [lock] of sx_request.link, by priority, then deadline */
     unsigned queued_requests, queued_samples; /* [lock] */
-    unsigned running_jobs, running_requests;  /* [lock] */
-    uint64_t last_run_ns;                     /* [lock] when a run ended last; see may_probe() */
-    bool profile_done;                        /* [lock] */
-    struct sx_model_stats *stats;             /* [lock] */
+    unsigned queued_ranked;                   /* [lock] of these, with a priority of their own */
+    uint64_t earliest;                       /* [lock] deadline in the queue; as of the last pump */
+    unsigned running_jobs, running_requests; /* [lock] */
+    uint64_t last_run_ns;                    /* [lock] when a run ended last; see may_probe() */
+    bool profile_done;                       /* [lock] */
+    struct sx_model_stats *stats;            /* [lock] */
 
     pthread_mutex_t pool_lock;
     struct sx_list free_requests; /* [pool] */

@@ -272,6 +272,27 @@ static void priority_goes_first_and_the_deadline_is_kept(void **unused)
     tear_down(&f);
 }
 
+/* Behind others of a higher priority, a deadline still ends the wait. */
+static void a_deadline_behind_a_higher_priority_is_kept(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    set_up(&f, 1, SPEC, "max_batch_size: 1", (struct sx_server_config){0});
+    struct slot low, high[12];
+    submit(&f, &high[0], 1, 1, DEADLINE_NONE, 1, NULL);
+    assert_int_equal(submit(&f, &low, 1, 1, 50 * SX_MS, 2, NULL), SX_OK);
+    for (int i = 1; i < 12; i++)
+        submit(&f, &high[i], 1, 1, DEADLINE_NONE, 1, NULL);
+    advance(&f, 50 * SX_MS);
+    assert_int_equal(low.answers, 1);
+    assert_int_equal(low.rc, SX_DEADLINE);
+    assert_true(low.latency <= 50 * SX_MS);
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(high[i].rc, SX_OK);
+    tear_down(&f);
+}
+
 static void cancelled_requests_cost_nothing_and_are_answered_once(void **unused)
 {
     (void)unused;
@@ -458,6 +479,7 @@ int main(void)
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(what_would_be_late_is_refused_at_the_door),
         cmocka_unit_test(priority_goes_first_and_the_deadline_is_kept),
+        cmocka_unit_test(a_deadline_behind_a_higher_priority_is_kept),
         cmocka_unit_test(cancelled_requests_cost_nothing_and_are_answered_once),
         cmocka_unit_test(wrong_inputs_are_named),
         cmocka_unit_test(a_failing_run_fails_its_batch_alone),

@@ -26,7 +26,7 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn("usage: staronnx", done.stdout)
             self.assertEqual(done.stderr, "")
-            self.assertLessEqual(max(map(len, done.stdout.splitlines())), 140)
+            self.assertLessEqual(max(map(len, done.stdout.splitlines())), 100)
         self.assertRegex(run("--version").stdout, r"^staronnx \d+\.\d+\.\d+\n$")
 
     def test_mistakes(self):
