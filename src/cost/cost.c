@@ -130,19 +130,25 @@ double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi
 #define FLOOR_NS 30e9
 /* A cell idle for longer knows little: its next run counts half. */
 #define STALE_NS 1e9
+/* Busy time after which the floor of an unused cell has gone most of the way down to what perfect
+ * scaling would give: all its runs may have been disturbed, so even the best may be too high. */
+#define HOPE_NS  20e9
 
-/* All cells but those just measured drift towards the best they have been. */
+/* All cells but those just measured drift towards the best they have been, and that towards the
+ * best they could be. */
 static void relax(struct sx_cost *cost, unsigned wi, unsigned lo, unsigned hi, double busy_ns)
 {
-    double share = busy_ns / RELAX_NS;
-    if (share > 0.5)
-        share = 0.5;
+    double drift = busy_ns < RELAX_NS / 2 ? busy_ns / RELAX_NS : 0.5;
+    double hope = busy_ns < HOPE_NS / 2 ? busy_ns / HOPE_NS : 0.5;
     for (unsigned w = 0; w < cost->n_widths; w++) {
         for (unsigned b = 0; b < cost->n_batches; b++) {
             struct sx_cost_entry *e = &cost->cell[w][b];
             if (!e->runs || (w == wi && (b == lo || b == hi)))
                 continue;
-            e->ns += share * (e->floor_ns - e->ns);
+            double perfect = cost->cell[0][b].ns / cost->widths[w];
+            if (cost->cell[0][b].runs && perfect < e->floor_ns)
+                e->floor_ns += hope * (perfect - e->floor_ns);
+            e->ns += drift * (e->floor_ns - e->ns);
             e->idle_ns += busy_ns;
         }
     }
@@ -160,8 +166,11 @@ static void learn(struct sx_cost_entry *e, double ns, double weight)
         /* The first run of a cell pays for caches and page faults: let the second replace it. */
         if (e->runs == 1)
             alpha = ns < e->ns ? 0.9 : alpha;
-        if (e->idle_ns > STALE_NS)
+        if (e->idle_ns > STALE_NS) {
             alpha = 0.5;
+            if (ns > e->floor_ns)
+                e->floor_ns += 0.5 * (ns - e->floor_ns);
+        }
         alpha *= weight;
         if (ns > CLIP * e->ns)
             ns = CLIP * e->ns;

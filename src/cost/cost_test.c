@@ -130,6 +130,26 @@ static void an_unused_cell_is_given_another_chance(void **state)
     assert_in_range(tries, 1, 200);
 }
 
+/* Even if width 2 was never seen undisturbed. */
+static void a_cell_that_was_always_disturbed_is_given_a_chance(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    sx_cost_init(&c, 2, 1, NULL, 0);
+    for (int i = 0; i < 20; i++)
+        sx_cost_record(&c, 1, 2, 110000000);
+    double seconds = 0;
+    while (sx_cost_ns(&c, 1, 1) > 70e6 || seconds == 0) {
+        sx_cost_record(&c, 1, 1, 75000000);
+        seconds += 0.075;
+        assert_true(seconds < 60);
+    }
+    print_message("# tried again after %.1f s\n", seconds);
+    for (int i = 0; i < 5; i++)
+        sx_cost_record(&c, 1, 2, 38000000);
+    assert_true(sx_cost_ns(&c, 1, 1) < 55e6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +160,7 @@ int main(void)
         cmocka_unit_test(first_run_is_forgotten_by_a_faster_second),
         cmocka_unit_test(odd_batches_teach_their_neighbours),
         cmocka_unit_test(an_unused_cell_is_given_another_chance),
+        cmocka_unit_test(a_cell_that_was_always_disturbed_is_given_a_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,10 +13,10 @@
  * constants as shared initializers; copies in a processor's favourite layout ("prepacked") go to
  * one container that the sessions share.
  *
- * KEY names everything that the result depends on: the file (path, size, time, inode; its external
- * files, too), the library's version, the kind of machine, and how we do it (FORMAT).  An entry is
- * made in a directory of its own and renamed into place, so that nobody ever sees half of one and
- * two processes may make the same one.
+ * KEY names everything that the result depends on: the file (size, time, device and inode, so that
+ * links share an entry; its external files, too), the library's version, the kind of machine, and
+ * how we do it (FORMAT).  An entry is made in a directory of its own and renamed into place, so
+ * that nobody ever sees half of one and two processes may make the same one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -59,8 +59,8 @@ static void add_file(struct sx_sbuf *s, const char *path)
     struct stat st;
     if (stat(path, &st))
         memset(&st, 0, sizeof(st));
-    sx_sbuf_printf(s, "%s|%jd|%jd.%09ld|%ju\n", path, (intmax_t)st.st_size,
-                   (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (uintmax_t)st.st_ino);
+    sx_sbuf_printf(s, "%jd|%jd.%09ld|%ju|%ju\n", (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec,
+                   st.st_mtim.tv_nsec, (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
 }
 
 static uint64_t fnv1a(const char *data, size_t len, uint64_t hash)
