@@ -348,39 +348,42 @@ static double simulate(struct sim *s, double rate, unsigned fixed_width, double 
     return tail;
 }
 
-/* design.md, fact 3: 65 ms on one core, 44 ms on two.  At every load the tail stays near that of
- * the best fixed width, the median at low load is the wide one's, and nothing is lost when full. */
+/* ResNet-50 takes 65 ms on one core and 44 on two; SqueezeNet gains more from the second.  At every
+ * load the tail stays near that of the best fixed width, the median at low load is the wide one's,
+ * and nothing is lost when the machine is full. */
 static void width_follows_load(void **unused)
 {
     (void)unused;
-    struct sim s = {.units = 2};
-    sx_cost_init(&s.cost, 2, 1, NULL, 0);
-    for (int i = 0; i < 3; i++) {
-        sx_cost_record(&s.cost, 1, 1, 65 * SX_MS);
-        sx_cost_record(&s.cost, 1, 2, 44 * SX_MS);
-    }
-    s.model = (struct sx_sched_model){.cost = &s.cost, .max_batch = 1};
-    double capacity = 2 / 0.065;
-    double worst = 0, p50, tp;
-    print_message("# load   p95 width 1   width 2   adaptive   ratio   p50\n");
-    for (double load = 0.05; load < 1; load += 0.1) {
-        double best = INFINITY, tail[3];
-        for (unsigned w = 1; w <= 2; w++) {
-            tail[w] = w == 2 && load * capacity > 22
-                          ? INFINITY
-                          : simulate(&s, load * capacity, w, 0.95, &p50, &tp);
-            best = tail[w] < best ? tail[w] : best;
+    static const uint64_t wide_ms[] = {35, 38, 44, 50};
+    double capacity = 2 / 0.065, worst = 0, p50, tp;
+    print_message("# two cores / one   load   p95 width 1   width 2   adaptive   ratio   p50\n");
+    for (size_t k = 0; k < sizeof wide_ms / sizeof *wide_ms; k++) {
+        struct sim s = {.units = 2};
+        sx_cost_init(&s.cost, 2, 1, NULL, 0);
+        for (int i = 0; i < 3; i++) {
+            sx_cost_record(&s.cost, 1, 1, 65 * SX_MS);
+            sx_cost_record(&s.cost, 1, 2, wide_ms[k] * SX_MS);
         }
-        double own = simulate(&s, load * capacity, 0, 0.95, &p50, &tp);
-        print_message("# %.2f   %8.1f   %8.1f   %8.1f   %.3f   %.1f\n", load, tail[1], tail[2], own,
-                      own / best, p50);
-        worst = own / best > worst ? own / best : worst;
-        if (load < 0.06)
-            assert_true(p50 < 45);
+        s.model = (struct sx_sched_model){.cost = &s.cost, .max_batch = 1};
+        for (double load = 0.05; load < 1; load += 0.1) {
+            double best = INFINITY, tail[3];
+            for (unsigned w = 1; w <= 2; w++) {
+                bool full = w == 2 && load * capacity > 0.99e3 / (double)wide_ms[k];
+                tail[w] = full ? INFINITY : simulate(&s, load * capacity, w, 0.95, &p50, &tp);
+                best = tail[w] < best ? tail[w] : best;
+            }
+            double own = simulate(&s, load * capacity, 0, 0.95, &p50, &tp);
+            print_message("# %.2f   %.2f   %8.1f   %8.1f   %8.1f   %.3f   %.1f\n",
+                          (double)wide_ms[k] / 65, load, tail[1], tail[2], own, own / best, p50);
+            worst = own / best > worst ? own / best : worst;
+            if (load < 0.06)
+                assert_true(p50 < (double)wide_ms[k] * 1.02);
+        }
+        simulate(&s, 2 * capacity, 0, 0.95, &p50, &tp);
+        assert_true(tp > 0.995 * capacity);
     }
-    assert_true(worst < 1.10);
-    simulate(&s, 2 * capacity, 0, 0.95, &p50, &tp);
-    assert_true(tp > 0.995 * capacity);
+    print_message("# worst ratio %.3f\n", worst);
+    assert_true(worst < 1.11);
 }
 
 /* The same on more cores, with batches that pay. */
