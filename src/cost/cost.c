@@ -9,9 +9,12 @@
 /* Weight of the newest run once a cell has history: about the last ten runs count, so that a
  * cell follows drift within a second of load and yet one slow run moves it by a tenth. */
 #define RECENT       0.1
-/* A run this many times over the mean counts as this many: one stall (a page fault storm, a
- * stopped machine) must not make a model look slow for the next hundred requests. */
-#define CLIP         4.0
+/* A run this many times over the mean counts as this many: something disturbed the machine.  A
+ * model that really became slower is followed at five percent per run. */
+#define CLIP         1.5
+/* Until a cell has so many runs, a faster one counts for most: the first runs pay for cold caches
+ * and page faults, and nothing makes a run faster than it is. */
+#define EARLY_RUNS   6
 /* What doubling the width is guessed to gain before anyone measured it: less than it usually
  * does, so that the guess is not chosen over a measured width without need. */
 #define GUESSED_GAIN 1.4
@@ -124,7 +127,7 @@ double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi
 }
 
 /* Busy time after which an unused cell has gone most of the way back to its floor. */
-#define RELAX_NS 10e9
+#define RELAX_NS 5e9
 /* Time of runs slower than the floor after which the floor has gone most of the way up to them: a
  * machine that became slower for good is believed in the end. */
 #define FLOOR_NS 30e9
@@ -163,9 +166,8 @@ static void learn(struct sx_cost_entry *e, double ns, double weight)
         double alpha = 1.0 / (double)(e->runs + 1);
         if (alpha < RECENT)
             alpha = RECENT;
-        /* The first run of a cell pays for caches and page faults: let the second replace it. */
-        if (e->runs == 1)
-            alpha = ns < e->ns ? 0.9 : alpha;
+        if (e->runs < EARLY_RUNS)
+            alpha = ns < e->ns ? 0.8 : RECENT;
         if (e->idle_ns > STALE_NS) {
             alpha = 0.5;
             if (ns > e->floor_ns)

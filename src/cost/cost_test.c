@@ -77,7 +77,7 @@ static void first_run_is_forgotten_by_a_faster_second(void **state)
     sx_cost_init(&c, 1, 1, NULL, 0);
     sx_cost_record(&c, 1, 1, 5000000);
     sx_cost_record(&c, 1, 1, 1000000);
-    assert_true(sx_cost_ns(&c, 1, 0) < 1.5e6);
+    assert_true(sx_cost_ns(&c, 1, 0) < 2e6);
 }
 
 /* Runs at odd batch sizes teach the grid: after many, predictions are near the truth. */
@@ -110,7 +110,7 @@ static void an_unused_cell_is_given_another_chance(void **state)
         sx_cost_record(&c, 1, 1, 6500000);
         sx_cost_record(&c, 1, 2, 3500000);
     }
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 60; i++)
         sx_cost_record(&c, 1, 2, 12000000);
     assert_true(sx_cost_ns(&c, 1, 1) > 10e6);
     int runs = 0;

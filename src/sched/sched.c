@@ -95,6 +95,16 @@ static double others_load(const struct sx_sched *state, unsigned model, uint64_t
     return busy < 0.95 ? busy : 0.95;
 }
 
+/* Share of the machine that is asked for, at the most efficient; of a client that waits for each
+ * answer, next to nothing, however fast it gets them. */
+static double offered_load(const struct sx_sched *state, unsigned model, uint64_t now)
+{
+    const struct sx_sched_model *m = state->models[model];
+    double rate = effective_rate(&m->arrivals, now, m->cost->n_widths - 1);
+    double load = others_load(state, model, now) + rate * m->cost->unit_ns * 1e-9 / state->n_units;
+    return load < 1 ? load : 1;
+}
+
 unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint64_t now)
 {
     const struct sx_sched_model *m = state->models[model];
@@ -149,9 +159,8 @@ static unsigned group_starts(const struct sx_sched *state, uint64_t now, unsigne
 }
 
 /* Run the queue in batches of at most `batch` on groups of one width and see when it ends. */
-static struct option rollout(const struct sx_sched *state, const struct sx_sched_model *m,
-                             uint64_t now, unsigned wi, unsigned batch, const double *starts,
-                             unsigned n_groups)
+static struct option rollout(const struct sx_sched_model *m, uint64_t now, double load, unsigned wi,
+                             unsigned batch, const double *starts, unsigned n_groups)
 {
     double at[SX_SCHED_UNITS];
     memcpy(at, starts, n_groups * sizeof *at);
@@ -182,15 +191,19 @@ static struct option rollout(const struct sx_sched *state, const struct sx_sched
     if (left) /* the rest at the same pace */
         end += (double)left / batch * full / n_groups;
     double mean = sum / done + (left ? 0.5 * (double)left / batch * full / n_groups : 0);
-    /* The last one's end keeps the machine free for whoever comes; the mean is what most feel. */
-    o.score = end + mean;
+    /* With nobody else coming, what counts is when the last one ends and when the mean one does.
+     * On a busy machine newcomers fill the gaps, so only the work that is put on it counts. */
+    double work = 0;
+    for (unsigned i = 0; i < n_groups; i++)
+        work += at[i] / n_groups;
+    work += (double)left / batch * full / n_groups;
+    o.score = (1 - load) * (end + mean) + load * work;
     /* The head's deadline comes before everything that only makes the queue shorter. */
     if (m->head_deadline != SX_NEVER) {
         double slack = m->head_deadline > now ? (double)(m->head_deadline - now) : 0;
         if (o.start + o.run > slack)
             o.score += 4 * (o.start + o.run - slack) + end;
     }
-    (void)state;
     return o;
 }
 
@@ -202,7 +215,7 @@ static struct option choose(const struct sx_sched *state, unsigned model, uint64
     if (cap < m->head_samples)
         cap = m->head_samples; /* one request may hold more than we would put together */
     unsigned widest = m->fixed_width ? 0 : sx_sched_lone_width(state, model, now);
-    double starts[SX_SCHED_UNITS];
+    double starts[SX_SCHED_UNITS], load = offered_load(state, model, now);
     struct option best = {.score = INFINITY};
     for (unsigned wi = 0; wi < c->n_widths; wi++) {
         if (m->fixed_width ? c->widths[wi] != m->fixed_width : wi > widest)
@@ -213,7 +226,7 @@ static struct option choose(const struct sx_sched *state, unsigned model, uint64
             unsigned batch = bi < c->n_batches ? c->batches[bi] : cap;
             if (batch < m->head_samples || batch > cap || (bi < c->n_batches && batch == cap))
                 continue;
-            struct option o = rollout(state, m, now, wi, batch, starts, n_groups);
+            struct option o = rollout(m, now, load, wi, batch, starts, n_groups);
             /* Prefer what is already best unless this is clearly better: a tie goes to the
              * narrower width and the smaller batch, which leave more freedom. */
             if (o.score < best.score * (isfinite(best.score) ? 0.98 : 1))

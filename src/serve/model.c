@@ -244,11 +244,15 @@ enum sx_rc sx_server_load(struct sx_server *s, const char *name, int64_t version
 {
     struct sx_model *m = NULL;
     pthread_mutex_lock(&s->load_lock);
+    sx_info("model '%s' version %lld: loading %s", name, (long long)version, path);
     enum sx_rc rc = create_model(s, name, version, path, config, &m, err);
     if (!rc)
         rc = publish(s, m, err);
     if (rc && m)
         sx_model_destroy(m);
+    if (!rc)
+        sx_info("model '%s' version %lld: ready after %.2f s", name, (long long)version,
+                m->load_seconds);
     pthread_mutex_unlock(&s->load_lock);
     return rc ? (err ? sx_while(err, "model '%s'", name) : rc) : SX_OK;
 }
