@@ -30,11 +30,21 @@
 #define GAPS_KEEP  0.99
 #define GAPS_PRIOR 1.0
 
+/* How long the memory of arrivals is, in seconds: some hundred arrivals, so that a sudden crowd is
+ * seen within that many, and eight seconds at most. */
+static double memory_of(const struct sx_arrivals *a)
+{
+    double seconds = a->rate > 0 ? SX_RATE_COUNT / a->rate : SX_RATE_SECONDS;
+    return seconds < 0.5 ? 0.5 : seconds < SX_RATE_SECONDS ? seconds : SX_RATE_SECONDS;
+}
+
 double sx_arrivals_rate(const struct sx_arrivals *a, uint64_t now)
 {
-    if (now <= a->rate_at)
+    if (!a->last || now <= a->last)
         return a->rate;
-    return a->rate * exp(-(double)(now - a->rate_at) / (SX_RATE_SECONDS * 1e9));
+    double memory = memory_of(a), fade = exp(-(double)(now - a->last) * 1e-9 / memory);
+    /* Until something has been seen, an eighth of the memory is believed to have been quiet. */
+    return a->count * fade / (a->span * fade + memory * (1 - fade) + memory / 8);
 }
 
 void sx_arrivals_add(struct sx_arrivals *a, const struct sx_cost *cost, uint64_t now,
@@ -46,9 +56,12 @@ void sx_arrivals_add(struct sx_arrivals *a, const struct sx_cost *cost, uint64_t
         a->close[wi] = a->close[wi] * GAPS_KEEP + ((double)(now - a->last) < run);
         a->random[wi] = a->random[wi] * GAPS_KEEP - expm1(-rate * run);
     }
+    double memory = memory_of(a);
+    double fade = a->last ? exp(-(double)(now - a->last) * 1e-9 / memory) : 0;
+    a->count = a->count * fade + samples;
+    a->span = a->span * fade + (a->last ? memory * (1 - fade) : 0);
+    a->rate = a->count / (a->span + memory / 8);
     a->last = now;
-    a->rate = rate * 1e9 + samples / SX_RATE_SECONDS;
-    a->rate_at = now;
 }
 
 /* The rate of random arrivals that would come as close as these do. */

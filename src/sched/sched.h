@@ -34,10 +34,13 @@
  * only in the crowd does one request make another wait.  So, for each width, we compare how
  * often two arrivals were closer than a run at that width takes with how often random ones
  * would have been; the ratio (1: random, 0: never) corrects the rate. */
-#define SX_RATE_SECONDS 8.0
+#define SX_RATE_SECONDS 8.0 /* what is older counts little; at high rates, what is older than ...  \
+                             */
+#define SX_RATE_COUNT   128 /* ... so many arrivals */
 struct sx_arrivals {
-    double rate;                   /* samples per second; decays with SX_RATE_SECONDS */
-    uint64_t rate_at, last;        /* when `rate` was computed; the last arrival */
+    double rate;                   /* samples per second, as of `last` */
+    double count, span;            /* samples and seconds seen, decayed alike */
+    uint64_t last;                 /* the last arrival; 0: none yet */
     double close[SX_COST_WIDTHS];  /* decayed count of gaps shorter than a run of that width */
     double random[SX_COST_WIDTHS]; /* what random arrivals at the same rate would have counted */
 };

