@@ -33,10 +33,11 @@
  * answer from a crowd that arrives at random: both keep one core group busy all the time, but
  * only in the crowd does one request make another wait.  So, for each width, we compare how
  * often two arrivals were closer than a run at that width takes with how often random ones
- * would have been; the ratio (1: random, 0: never) corrects the rate. */
-#define SX_RATE_SECONDS 8.0 /* what is older counts little; at high rates, what is older than ...  \
-                             */
-#define SX_RATE_COUNT   128 /* ... so many arrivals */
+ * would have been; the ratio (1: random, 0: never) corrects the rate.
+ *
+ * Arrivals older than SX_RATE_SECONDS, or than the last SX_RATE_COUNT, count little. */
+#define SX_RATE_SECONDS 8.0
+#define SX_RATE_COUNT   128
 struct sx_arrivals {
     double rate;                   /* samples per second, as of `last` */
     double count, span;            /* samples and seconds seen, decayed alike */
