@@ -18,6 +18,8 @@
 #include "base/sbuf.h"
 #include "serve/server.h"
 
+static char root[] = "/tmp/sx-repository-XXXXXX";
+
 /* The server: writes down what it is asked. */
 struct sx_server {
     struct sx_sbuf log;
@@ -28,7 +30,7 @@ enum sx_rc sx_server_load(struct sx_server *server, const char *name, int64_t ve
 {
     if (strcmp(name, "broken") == 0)
         return sx_fail(err, SX_INVALID, "truncated file");
-    const char *tail = strstr(path, name);
+    const char *tail = path + sizeof root; /* below the root, whose name is random */
     sx_sbuf_printf(&server->log, "%s/%lld %s %lld; ", name, (long long)version, tail,
                    (long long)config->max_batch_size);
     return SX_OK;
@@ -41,8 +43,6 @@ void sx_server_note_failure(struct sx_server *server, const char *name, int64_t 
 {
     sx_sbuf_printf(&server->log, "%s/%lld failed: %.40s; ", name, (long long)version, reason);
 }
-
-static char root[] = "/tmp/sx-repository-XXXXXX";
 
 static void put(const char *path, const char *text)
 {
