@@ -41,7 +41,7 @@ struct sx_model {
     struct sx_engine_model *engine_model;
     const struct sx_port *in, *out; /* [once] */
     size_t n_in, n_out;
-    struct sx_session ***sessions; /* [once] [width index][group]; width 1 has one for all units */
+    struct sx_session ***sessions; /* [once] [width index][group] */
     unsigned max_batch;     /* [once] samples in a run; 1 when the model has no batch dimension */
     bool batchable;         /* [once] first dimension of every input and output is the batch */
     bool varies;            /* [once] a dimension other than the batch is free */
