@@ -102,15 +102,12 @@ static void set_up_scheduling(struct sx_model *m)
     unsigned run_batch = m->max_batch; /* what we put together; a client may send max_batch */
     if (!cfg->dynamic_batching)
         run_batch = 1;
-    if (c->fixed_batch && c->fixed_batch < run_batch)
-        run_batch = c->fixed_batch;
     sx_cost_init(&m->cost, m->server->n_units, m->max_batch, cfg->preferred, cfg->n_preferred);
     m->sched = (struct sx_sched_model){
         .cost = &m->cost,
         .max_batch = run_batch,
         .target_batch = cfg->n_preferred ? cfg->preferred[cfg->n_preferred - 1] : run_batch,
         .max_delay_ns = cfg->dynamic_batching ? cfg->max_queue_delay_ns : 0,
-        .fixed_width = c->fixed_width,
         .head_deadline = SX_NEVER,
     };
     if (!cfg->max_queue_size)

@@ -34,8 +34,6 @@ static bool next_cell(const struct sx_model *m, unsigned *ret_batch, unsigned *r
         if (c->batches[bi] > m->max_batch)
             continue;
         for (unsigned wi = 0; wi < c->n_widths; wi++) {
-            if (m->sched.fixed_width && c->widths[wi] != m->sched.fixed_width)
-                continue;
             if (!wanted(c, bi, wi))
                 continue;
             double ns = sx_cost_ns(c, c->batches[bi], wi) * (double)(1 + c->cell[wi][bi].runs);

@@ -39,8 +39,6 @@ struct sx_server_config {
     uint64_t default_timeout_ns; /* for requests without timeout or objective; 0: 30 s */
     uint64_t default_max_queue;  /* waiting requests per model; 0: 1024 */
     bool no_profiling;           /* do not measure models while idle after loading */
-    unsigned fixed_width;        /* 0: width follows load; else always this width (benches) */
-    unsigned fixed_batch;        /* 0: batches follow the queue; else at most this many */
 };
 
 enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_server **ret_server,
