@@ -28,6 +28,7 @@ class Bench:
             [support.helper_program("compare"), str(model), "--warmup", "1", "--max-batch",
              str(max_batch), *targets],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()  # ready
 
     def measure(self, target, load, seconds, seed):
         print(target, load, f"{seconds:.2f}", seed, file=self.process.stdin, flush=True)

@@ -10,8 +10,9 @@
  * loaded at once; each round puts each load on each target, so that a noisy machine hurts all of
  * them alike.  One line of JSON per measurement goes to stdout.
  *
- *     --load closed:N | poisson:RATE    repeatable; without any, standard input says what to
- *                                       measure, one `TARGET LOAD SECONDS SEED` a line
+ *     --load closed:N | poisson:RATE    repeatable; without any, one line {"ready": true} is
+ *                                       printed when all is loaded, and then standard input says
+ *                                       what to measure, one `TARGET LOAD SECONDS SEED` a line
  *     --rounds N --seconds S --warmup S --seed N --objective MS --max-batch N --device TEXT
  *     --cache DIR                       for prepared models
  */
@@ -223,6 +224,10 @@ int main(int argc, char **argv)
         }
     }
     char line[256], which[64], load[64];
+    if (!opt.n_loads) { /* loading takes all cores: nobody should measure beside it */
+        puts("{\"ready\": true}");
+        fflush(stdout);
+    }
     while (!opt.n_loads && fgets(line, sizeof line, stdin)) {
         double seconds;
         int seed, i = 0;

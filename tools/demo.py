@@ -81,6 +81,7 @@ class Plain:
             [support.helper_program("compare"), "--warmup", "0.3", str(model),
              *[f"{s}x{t}x1" for s, t in settings]],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process.stdout.readline()  # ready: loading beside a measurement would disturb it
 
     def measure(self, setting, clients, seconds, seed):
         line = f"{setting[0]}x{setting[1]}x1 closed:{clients} {seconds} {seed}\n"
