@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 #include "base/rc.h"
+#include "graph/dag.h"
 #include "tensor/tensor.h"
 
 struct sx_engine;
@@ -72,6 +73,33 @@ size_t sx_engine_outputs(const struct sx_engine_model *model, const struct sx_po
 const char *sx_engine_model_note(const struct sx_engine_model *model);
 /* All sessions are made and warm: give back memory that only their making needed. */
 void sx_engine_model_settle(struct sx_engine_model *model);
+
+/* --- stages ----------------------------------------------------------------------------------- */
+
+/* The operators of the model as the engine runs it (ort: after its own optimiser, so that a cut is
+ * never inside what it fuses), with types, sizes and groups filled in.  Built at the first call,
+ * which blocks for as long as a load; owned by the model.  SX_UNSUPPORTED: this model cannot be
+ * cut; the message says why. */
+enum sx_rc sx_engine_graph(struct sx_engine_model *model, const struct sx_dag **ret_dag,
+                           struct sx_err *err);
+/* The file that the graph was read from; NULL unless sx_engine_graph succeeded (fake: always). */
+const struct sx_onnx *sx_engine_graph_onnx(const struct sx_engine_model *model);
+/* Some convex nodes of that graph as a model of its own: sessions, ports and runs as above.  Ports
+ * are in the order of sx_stage_ports.  Shares the weights of `model`, which must be closed later.
+ */
+enum sx_rc sx_engine_open_stage(struct sx_engine_model *model, const uint32_t *nodes, size_t n,
+                                struct sx_engine_model **ret_stage, struct sx_err *err);
+
+/* Measure each node: `runs` whole runs on random inputs at this batch, after warm-up, on the
+ * calling thread and width-1 helpers bound to cpus[1..] (the caller is bound to cpus[0]).
+ * ret_node_ns, ret_spread_ns (n_nodes each): median and median absolute deviation.  ret_whole:
+ * the same of unobserved whole runs, n 2: median, deviation.  Blocks for all of it; `tick` (may be
+ * NULL) is called between runs with a share in [0, 1] and stops the measurement by returning
+ * false (SX_CANCELLED). */
+enum sx_rc sx_engine_profile(struct sx_engine_model *model, unsigned batch, unsigned width,
+                             const int *cpus, unsigned runs, bool (*tick)(void *user, double done),
+                             void *user, double *ret_node_ns, double *ret_spread_ns,
+                             double ret_whole[2], struct sx_err *err);
 
 /* --- session -------------------------------------------------------------------------------- */
 

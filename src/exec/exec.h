@@ -6,8 +6,8 @@
  * An executor owns the threads (or the virtual time) of a set of units.  A task names the units
  * that it occupies; it runs on the first one, whose thread is bound to that core, and the
  * executor keeps the others' workers asleep for as long as the task runs, so that their cores
- * are lent to the session's own threads.  The caller decides what runs where: it never gives a
- * unit to two tasks at once.
+ * are lent to the session's own threads.  The caller decides what runs where; tasks of one unit
+ * run one after the other, and those of several units may not overlap with others by half.
  *
  * Implementations, one contract (exec/contract_test.c):
  *   starpu   StarPU workers, one per unit, under a scheduling policy of our own; the real thing
@@ -36,6 +36,14 @@ struct sx_exec;
 
 enum sx_exec_kind { SX_EXEC_STARPU, SX_EXEC_INLINE, SX_EXEC_VIRTUAL };
 
+/* A place for tensors that go from task to task.  Tasks that name the same data run in the order
+ * in which they were submitted, as their modes demand: a reader after the writer before it, a
+ * writer after the readers before it.  (starpu: a data handle and its implicit dependencies; on
+ * devices with a memory of their own it is what StarPU moves, prefetches and overlaps.) */
+struct sx_data;
+enum sx_mode { SX_READ, SX_WRITE };
+#define SX_TASK_DATA 64 /* most data of one task */
+
 /* What the caller fills before each submit; owned by the caller until then, by the executor
  * until `done` is called, then by the caller again. */
 struct sx_task {
@@ -43,8 +51,15 @@ struct sx_task {
     void (*done)(struct sx_task *task);
     void *user;
     unsigned first_unit, n_units; /* occupies units [first_unit, first_unit + n_units) */
-    uint64_t virtual_ns;          /* set by `run`: how long it takes in virtual time */
-    const char *name;             /* for traces; static or longer-lived than the task */
+    struct sx_data **data;        /* n_data of them; may be NULL when there are none */
+    const enum sx_mode *modes;
+    unsigned n_data;
+    double slowdown;     /* over 1: after `run` the unit stays busy (asleep) until that many times
+                            the time of `run` have passed; then `done`. 0: none */
+    uint64_t virtual_ns; /* set by `run`: how long it takes in virtual time, without slowdown */
+    unsigned ran_on;     /* set before `run`: the unit (with a StarPU policy that chooses) */
+    uint64_t begin_ns, end_ns; /* set by the executor: `run` began; the unit was free again */
+    const char *name;          /* for traces; static or longer-lived than the task */
 };
 
 struct sx_exec_config {
@@ -53,7 +68,13 @@ struct sx_exec_config {
     const int *cpus;           /* per unit: the system's number of its core; NULL: unbound */
     void (*alarm)(void *user); /* called when the alarm is due; no lock held; may be NULL */
     void *alarm_user;
+    /* starpu, for comparisons: a policy of StarPU's own ("dmdas", "lws", ...) chooses the worker of
+     * tasks with first_unit SX_ANY_UNIT, by `expect_ns(user of the task, unit)` where it asks for
+     * a time, and its idle workers spin.  NULL: our policy. */
+    const char *starpu_policy;
+    double (*expect_ns)(void *task_user, unsigned unit);
 };
+#define SX_ANY_UNIT (~0u)
 
 /* Start the workers.  Blocks.  StarPU is one per process: a second starpu executor is
  * SX_UNSUPPORTED while the first lives. */
@@ -67,7 +88,13 @@ struct sx_clock *sx_exec_clock(struct sx_exec *exec);
 /* A task with room for what the implementation needs; destroy it only while it is yours. */
 enum sx_rc sx_exec_task_create(struct sx_exec *exec, struct sx_task **ret_task);
 void sx_exec_task_destroy(struct sx_exec *exec, struct sx_task *task);
-/* Never blocks, never fails; any thread. */
+/* For one tensor between tasks; the executor keeps the order, the caller the tensor. */
+enum sx_rc sx_exec_data_create(struct sx_exec *exec, struct sx_data **ret_data);
+/* After the tasks that name it are done. NULL is fine. */
+void sx_exec_data_destroy(struct sx_exec *exec, struct sx_data *data);
+/* Any number of tasks may be submitted for a unit while another runs there: they run one after the
+ * other, in the order in which they became ready (their data available).  Never blocks, never
+ * fails; any thread. */
 void sx_exec_submit(struct sx_exec *exec, struct sx_task *task);
 /* Call `alarm` once at or after `at`; replaces an earlier setting; SX_NEVER clears it.  An alarm
  * that is due at this moment may still be called after it was replaced or cleared, so the callee

@@ -23,20 +23,34 @@ struct sx_unit {
     int l3;      /* group of cores that share the last cache, from 0 */
 };
 
+/* Something that runs a stage: neighbouring units of one kind. */
+struct sx_device {
+    char name[24]; /* "cpu", or as it was asked for: "cpu:1@8" */
+    char kind[16]; /* "cpu"; what costs are measured for */
+    unsigned first_unit, n_units;
+    double slowdown; /* 1, or how many times slower it is made to be: emulation, for tests and
+                        what-if runs; it computes, then waits */
+};
+
 struct sx_machine {
     struct sx_unit *units;
     unsigned n_units;
-    double quota_cores;    /* CPU time quota of the cgroup in cores; 0 when there is none */
-    uint64_t memory_bytes; /* usable by this process */
-    char cpu_model[96];    /* "AMD EPYC 9454" */
-    char id[32];           /* fingerprint: same id, same kind of machine; goes into cached files */
+    struct sx_device *devices; /* in the order of the units, which they divide among them */
+    unsigned n_devices;        /* 1 unless sx_machine_select was given several */
+    double quota_cores;        /* CPU time quota of the cgroup in cores; 0 when there is none */
+    uint64_t memory_bytes;     /* usable by this process */
+    char cpu_model[96];        /* "AMD EPYC 9454" */
+    char id[32]; /* fingerprint: same id, same kind of machine; goes into cached files */
 };
 
 /* Look at this machine.  Destroy with sx_machine_destroy.  Blocks (reads /sys). */
 enum sx_rc sx_machine_detect(struct sx_machine **ret_machine, struct sx_err *err);
-/* Keep the devices named by a `--device` text: "cpu" (all), "cpu:0", "cpu:0-3", "cpu:0,2", where
- * numbers index the units as detected.  SX_INVALID with a hint for anything else. */
-enum sx_rc sx_machine_select(struct sx_machine *machine, const char *devices, struct sx_err *err);
+/* Make devices of the `--device` texts, one each: "cpu" (all units), "cpu:0", "cpu:0-3", "cpu:0,2",
+ * where numbers index the units as detected, each with "@K" for one slowed down K times (1 to
+ * 1000).  Units that nobody names are not used; a unit in two devices is SX_INVALID, as is anything
+ * else, with a hint. */
+enum sx_rc sx_machine_select(struct sx_machine *machine, const char *const *devices, size_t n,
+                             struct sx_err *err);
 void sx_machine_destroy(struct sx_machine *machine);
 
 #endif
