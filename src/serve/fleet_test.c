@@ -282,7 +282,7 @@ static void clients_leave(void **state)
     (void)state;
     struct fixture f;
     struct sx_rng rng;
-    sx_rng_seed(&rng, 7);
+    sx_rng_init(&rng, 7);
     set_up(&f, 2, (double[]){1, 3}, CHAIN, (struct sx_server_config){0});
     for (unsigned round = 0; round < 40; round++) {
         struct sx_request *r[8];
