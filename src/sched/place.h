@@ -52,8 +52,8 @@ struct sx_place {
     const struct sx_place_variant *const *variants; /* [model][variant] */
     const unsigned *n_variants;                     /* [model] */
     unsigned n_models;
-    const struct sx_place_job *jobs; /* in flight, in the order of their start */
-    unsigned n_jobs;                 /* at most SX_PLACE_JOBS */
+    const struct sx_place_job *jobs;        /* in flight, in the order of their start */
+    unsigned n_jobs;                        /* at most SX_PLACE_JOBS */
     const struct sx_place_request *waiting; /* in queue order, at most SX_PLACE_LOOK */
     unsigned n_waiting;
     unsigned n_more;        /* that wait behind those; for sx_place_predict */
