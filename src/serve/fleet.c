@@ -20,8 +20,7 @@
 
 #include "serve/server_int.h"
 
-#define MAX_MODELS    32 /* seen by one decision */
-#define MAX_IN_FLIGHT 2  /* per device; see place.h */
+#define MAX_MODELS 32 /* seen by one decision */
 
 /* What place sees, and what its numbers mean here. */
 struct picture {
@@ -136,10 +135,12 @@ static void draw(struct picture *p, struct sx_server *s)
                                  .n_variants = p->n_variants,
                                  .jobs = p->jobs,
                                  .waiting = p->waiting,
-                                 .max_in_flight = MAX_IN_FLIGHT,
                                  .greedy = s->config.greedy};
     see_flows(p, s);
     see_waiting(p, s);
+    for (unsigned i = 0; i < s->n_models; i++)
+        p->place.n_more += s->models[i]->queued_requests;
+    p->place.n_more -= p->place.n_waiting;
 }
 
 uint64_t sx_fleet_predict(struct sx_server *s, struct sx_model *m, unsigned samples, uint64_t now)

@@ -133,7 +133,7 @@ static void run_stage(struct sx_task *task)
     memset(outputs, 0, stage->n_out * sizeof *outputs);
     enum sx_rc rc =
         sx_run_ports(stage->session, inputs, stage->out, outputs, stage->n_out,
-                     m->batchable ? f->request->samples : -1, s->pool, &stage->self_alloc, &took,
+                     m->batchable ? (int64_t)f->request->samples : -1, s->pool, &stage->self_alloc, &took,
                      &err);
     task->virtual_ns = took;
     if (rc) {
