@@ -166,8 +166,8 @@ static struct sx_flow *take_flow(struct sx_model *m, unsigned variant)
 
 static void step_done(struct sx_task *task);
 
-static bool start_flow(struct sx_server *s, struct sx_request *r,
-                       const struct sx_place_action *a, uint64_t now, struct outcome *o)
+static bool start_flow(struct sx_server *s, struct sx_request *r, const struct sx_place_action *a,
+                       uint64_t now, struct outcome *o)
 {
     struct sx_model *m = r->model;
     struct sx_flow *f = take_flow(m, a->variant);
@@ -236,8 +236,7 @@ static void learn_step(struct sx_flow *f, unsigned k, uint64_t took)
     struct sx_stage *stage = &m->variants[f->variant].stages[k];
     double was = f->steps[k].predicted_ns, ns = (double)took;
     if (was > 0 && ns > 0) {
-        double weight =
-            m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1) : 0.05;
+        double weight = m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1) : 0.05;
         double error = fabs(was - ns) / ns;
         m->stats->prediction_error += weight * (error - m->stats->prediction_error);
     }
