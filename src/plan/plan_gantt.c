@@ -105,15 +105,20 @@ static double tick_step(double span)
                               : step;
 }
 
-static void add_axis(const struct picture *p, int top, int bottom)
+/* Lines in each of the groups, numbers below the last. */
+static void add_axis(const struct picture *p, unsigned groups)
 {
     double step = tick_step(p->end_ns * 1e-6);
+    int bottom = TOP + (int)groups * (GROUP + p->n_lanes * LANE);
 
     for (int i = 0; i * step <= p->end_ns * 1e-6 * 1.0001; i++) {
         double x = px(p, i * step * 1e6);
-        sx_sbuf_printf(p->out, "<path class=\"grid\" d=\"M%.1f %dV%d\"/>", x, top, bottom);
-        sx_sbuf_printf(p->out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", x,
-                       bottom + 17, i * step);
+        sx_sbuf_printf(p->out, "<path class=\"grid\" d=\"");
+        for (unsigned g = 0; g < groups; g++)
+            sx_sbuf_printf(p->out, "M%.1f %dv%d", x,
+                           TOP + (int)g * (GROUP + p->n_lanes * LANE) + GROUP, p->n_lanes * LANE);
+        sx_sbuf_printf(p->out, "\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n",
+                       x, bottom + 17, i * step);
     }
     sx_sbuf_printf(p->out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">ms</text>\n", LEFT - 10,
                    bottom + 17);
@@ -144,14 +149,26 @@ static void add_span(const struct picture *p, const struct sx_plan_span *span, u
         sx_sbuf_printf(p->out,
                        "<rect class=\"fetch\" x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\"/>",
                        x, y, fetch, BLOCK);
-    snprintf(label, sizeof label, "%u · stage %u", job + 1, span->stage + 1);
-    if (width - fetch < (double)(strlen(label) - 1) * CHAR_WIDTH + 8)
-        snprintf(label, sizeof label, "%u", job + 1);
+    snprintf(label, sizeof label, "%u", job + 1);
     if (width - fetch >= (double)strlen(label) * CHAR_WIDTH + 4)
         sx_sbuf_printf(p->out,
                        "<text class=\"in\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>",
                        x + fetch + (width - fetch) / 2, y + BLOCK / 2 + 4, label);
     sx_sbuf_puts(p->out, "</g>\n");
+}
+
+/* "stage 2", "stages 1, 3" */
+static void add_stages(const struct picture *p, unsigned device)
+{
+    unsigned n = 0;
+
+    for (unsigned s = 0; s < p->plan->n_stages; s++)
+        n += p->plan->stages[s].device == device;
+    sx_sbuf_puts(p->out, n > 1 ? "stages" : "stage");
+    n = 0;
+    for (unsigned s = 0; s < p->plan->n_stages; s++)
+        if (p->plan->stages[s].device == device)
+            sx_sbuf_printf(p->out, "%s%u", n++ ? ", " : " ", s + 1);
 }
 
 /* A heading, the lanes and their names: what lies behind the grid. */
@@ -167,8 +184,11 @@ static void add_lanes(const struct picture *p, const char *heading, int top)
                        "<rect class=\"lane\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>", LEFT,
                        y + 2, PLOT, LANE - 4);
         sx_sbuf_printf(p->out, "<text class=\"name\" x=\"%d\" y=\"%d\" text-anchor=\"end\">",
-                       LEFT - 10, y + LANE / 2 + 4);
+                       LEFT - 10, y + LANE / 2 - 2);
         sx_sbuf_html(p->out, p->plan->devices[d]);
+        sx_sbuf_printf(p->out, "</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">", LEFT - 10,
+                       y + LANE / 2 + 13);
+        add_stages(p, d);
         sx_sbuf_puts(p->out, "</text>\n");
     }
 }
@@ -320,7 +340,7 @@ void sx_plan_gantt(const struct sx_plan *plan, unsigned jobs, const struct sx_pl
                  rate(plan, measured, n_measured) * plan->batch);
         add_lanes(&p, heading, TOP + group);
     }
-    add_axis(&p, TOP + GROUP - 4, TOP + lanes);
+    add_axis(&p, n_measured ? 2 : 1);
     add_spans(&p, TOP, predicted, (size_t)jobs * plan->n_stages, 0, true);
     add_spans(&p, TOP + group, measured, n_measured, first, false);
     sx_sbuf_puts(out, "</svg>\n");
