@@ -159,17 +159,22 @@ static bool known(const struct sx_place_variant *v)
 
 static double start_on(const struct line *l, double ready, double ns)
 {
-    double start = fmax(ready, l->gap_from);
-    return start + ns <= l->gap_to ? start : fmax(ready, l->free);
+    double start = ready > l->gap_from ? ready : l->gap_from;
+    if (start + ns <= l->gap_to)
+        return start;
+    return ready > l->free ? ready : l->free;
 }
 
-/* Where the stages of `v` would run; returns the end. */
+/* Where the stages of `v` would run; returns the end, INFINITY when not all times are known. */
 static double walk(const struct sx_place_variant *v, const struct line *lines, double first)
 {
     double t = first + v->ns[0];
-    for (unsigned i = 1; i < v->n_stages; i++)
+    bool known = v->ns[0] > 0;
+    for (unsigned i = 1; i < v->n_stages; i++) {
+        known = known && v->ns[i] > 0;
         t = start_on(&lines[v->device[i]], t, v->ns[i]) + v->ns[i];
-    return t;
+    }
+    return known ? t : INFINITY;
 }
 
 static void put(struct line *l, double start, double ns)
@@ -226,11 +231,13 @@ static bool best_offer(const struct sx_place *state, unsigned model, double slac
     *ret = (struct offer){.cost = INFINITY};
     for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
         const struct sx_place_variant *v = variant_of(state, model, vi);
-        if (!known(v) || (whole && v->n_stages > 1) || (in_flight && piled_up(v, in_flight)))
+        if (!v->n_stages || (v->n_stages > 1 && (whole || (in_flight && piled_up(v, in_flight)))))
             continue;
         const struct line *l = &lines[v->device[0]];
         struct offer o = {.variant = vi, .start = start_on(l, 0, v->ns[0])};
         o.end = walk(v, lines, o.start);
+        if (!isfinite(o.end))
+            continue;
         o.cost = o.end;
         /* A device that idles until a later stage arrives may start it before, in spite of that
          * stage, when this wins more time than that loses. */

@@ -114,7 +114,7 @@ static void tail_under_random_load_is_that_of_one_fast_device(void **unused)
             fill_pair(v, T, k, share(k, i % SHARES));
             add_overhead(v, PAIR_VARIANTS, costly ? 0.05 : 0);
             struct sim_config c = pair_config(v, 1);
-            c.n_requests = 20000;
+            c.n_requests = 12000;
             c.noise = i / SHARES ? 0.07 : 0;
             c.model[0].rate = per_second(0.9, T);
             struct sim_result alone, both, greedy;
@@ -147,7 +147,7 @@ static double missed(const struct sx_place_variant *v, unsigned n_variants, doub
                      double objective, double noise)
 {
     struct sim_config c = pair_config(v, n_variants);
-    c.n_requests = 12000;
+    c.n_requests = 8000;
     c.model[0].rate = per_second(load, T);
     c.model[0].objective = objective;
     c.noise = noise;
@@ -161,7 +161,7 @@ static double threshold(const struct sx_place_variant *v, unsigned n_variants, d
                         double noise)
 {
     double low = 0.05, high = 1.6;
-    while (high - low > 0.004) {
+    while (high - low > 0.006) {
         double mid = (low + high) / 2;
         if (missed(v, n_variants, mid, objective, noise) <= 0.01)
             low = mid;
@@ -247,7 +247,7 @@ static void three_devices_add_up(void **unused)
         assert_true(r.busy[d] > 0.95);
 
     c.model[0].clients = 0;
-    c.n_requests = 20000;
+    c.n_requests = 12000;
     c.noise = 0.05;
     c.model[0].rate = per_second(0.9 * sum, T);
     sim_run(&c, &r);
