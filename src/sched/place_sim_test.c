@@ -107,7 +107,7 @@ static void tail_under_random_load_is_that_of_one_fast_device(void **unused)
 {
     (void)unused;
     for (unsigned ki = 0; ki < 3; ki++) {
-        double k = slow_downs[ki], worst = 0, worst_greedy = 0, worst_costly = 0;
+        double k = slow_downs[ki], worst = 0, of_greedy = 0, worst_costly = 0;
         for (unsigned i = 0; i < 3 * SHARES; i++) {
             bool costly = i / SHARES == 2;
             struct sx_place_variant v[PAIR_VARIANTS];
@@ -130,16 +130,16 @@ static void tail_under_random_load_is_that_of_one_fast_device(void **unused)
             c.greedy = true;
             sim_run(&c, &greedy);
             worst = fmax(worst, ratio);
-            worst_greedy = fmax(worst_greedy, both.model[0].p99 / greedy.model[0].p99);
+            of_greedy += both.model[0].p99 / greedy.model[0].p99 / (2 * SHARES);
         }
         print_message(
-            "k %g: p99 at most %.3f of the fast device's, %.3f of greedy's; %.3f if a cut "
+            "k %g: p99 at most %.3f of the fast device's, mean %.3f of greedy's; %.3f if a cut "
             "costs 5 %%\n",
-            k, worst, worst_greedy, worst_costly);
+            k, worst, of_greedy, worst_costly);
         assert_true(worst <= 1.05);
         assert_true(worst_costly <= 1.2);
         /* Where the slow one is hardly slower, both are as good as one device of both speeds. */
-        assert_true(worst_greedy <= (k < 4 ? 1.03 : 1));
+        assert_true(of_greedy <= (k < 4 ? 1.02 : 0.99));
     }
 }
 
@@ -147,7 +147,7 @@ static double missed(const struct sx_place_variant *v, unsigned n_variants, doub
                      double objective, double noise)
 {
     struct sim_config c = pair_config(v, n_variants);
-    c.n_requests = 8000;
+    c.n_requests = 6000;
     c.model[0].rate = per_second(load, T);
     c.model[0].objective = objective;
     c.noise = noise;
@@ -160,8 +160,8 @@ static double missed(const struct sx_place_variant *v, unsigned n_variants, doub
 static double threshold(const struct sx_place_variant *v, unsigned n_variants, double objective,
                         double noise)
 {
-    double low = 0.05, high = 1.6;
-    while (high - low > 0.006) {
+    double low = 0.2, high = 1.6;
+    while (high - low > 0.008) {
         double mid = (low + high) / 2;
         if (missed(v, n_variants, mid, objective, noise) <= 0.01)
             low = mid;
@@ -174,24 +174,24 @@ static double threshold(const struct sx_place_variant *v, unsigned n_variants, d
 static void threshold_grows_with_the_slow_device(void **unused)
 {
     (void)unused;
-    static const double objectives[] = {3, 5, 10};
-    for (unsigned oi = 0; oi < 3; oi++) {
-        for (unsigned noisy = 0; noisy < 2; noisy++) {
-            double noise = noisy ? 0.05 : 0, objective = objectives[oi] * T, least = 9;
-            struct sx_place_variant v[PAIR_VARIANTS];
-            fill_pair(v, T, 2, 0.5);
-            double alone = threshold(v, 1, objective, noise);
-            for (unsigned i = 0; i < 3 * SHARES; i++) {
-                double k = slow_downs[i / SHARES];
-                fill_pair(v, T, k, share(k, i % SHARES));
-                double both = threshold(v, PAIR_VARIANTS, objective, noise);
-                least = fmin(least, both / alone / (1 + 1 / k));
-            }
-            print_message("objective %g T, noise %g: threshold %.3f alone, at least %.3f of what "
-                          "the second device adds in speed\n",
-                          objectives[oi], noise, alone, least);
-            assert_true(least >= (oi == 0 ? 0.8 : 0.93));
+    static const struct {
+        double objective, noise, to_reach;
+    } cases[] = {{3, 0.05, 0.9}, {5, 0, 0.95}, {5, 0.05, 0.95}, {10, 0.05, 0.95}};
+    for (unsigned ci = 0; ci < 4; ci++) {
+        double objective = cases[ci].objective * T, noise = cases[ci].noise, least = 9;
+        struct sx_place_variant v[PAIR_VARIANTS];
+        fill_pair(v, T, 2, 0.5);
+        double alone = threshold(v, 1, objective, noise);
+        for (unsigned i = 0; i < 3 * SHARES; i++) {
+            double k = slow_downs[i / SHARES];
+            fill_pair(v, T, k, share(k, i % SHARES));
+            double both = threshold(v, PAIR_VARIANTS, objective, noise);
+            least = fmin(least, both / alone / (1 + 1 / k));
         }
+        print_message("objective %g T, noise %g: threshold %.3f alone; with the other at least "
+                      "%.3f of what it adds in speed\n",
+                      cases[ci].objective, noise, alone, least);
+        assert_true(least >= cases[ci].to_reach);
     }
 }
 
