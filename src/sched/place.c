@@ -36,6 +36,9 @@
  * beyond, its first stage would only run ahead. */
 #define PILE       8
 
+/* A request that has waited for so many times of its run is no longer overtaken by later stages. */
+#define PATIENCE 4
+
 struct line {
     double free;             /* the end of all that is placed */
     double gap_from, gap_to; /* the first time between; empty when gap_to <= gap_from */
@@ -213,14 +216,29 @@ static bool piled_up(const struct sx_place_variant *v, const struct line *in_fli
     return false;
 }
 
+/* Would a later stage reach its device before one that has waited long enough begins there?
+ * `owed`: when that is, for each device; 0: nobody. */
+static bool overtakes(const struct sx_place_variant *v, const struct line *lines, double start,
+                      const double *owed)
+{
+    double t = start + v->ns[0];
+    for (unsigned i = 1; i < v->n_stages; i++) {
+        if (t < owed[v->device[i]])
+            return true;
+        t = start_on(&lines[v->device[i]], t, v->ns[i]) + v->ns[i];
+    }
+    return false;
+}
+
 /* May it be handed over now, so that it starts at `start`? */
 static bool can_start(const struct sx_place *state, const struct sx_place_variant *v,
-                      const struct line *in_flight, double start)
+                      const struct line *in_flight, const struct line *lines, double start,
+                      const double *owed)
 {
     const struct line *l = &in_flight[v->device[0]];
-    if (l->handed > state->max_in_flight || state->n_jobs >= SX_PLACE_JOBS)
+    if (l->handed > state->max_in_flight || start > (l->handed ? l->handed_end : 0))
         return false;
-    return start <= (l->handed ? l->handed_end : 0);
+    return !overtakes(v, lines, start, owed);
 }
 
 /* The variant that ends first, or wins most; of equals, the one with fewer stages.  `whole`: only
@@ -268,12 +286,21 @@ static unsigned n_looked_at(const struct sx_place *state)
     return state->n_waiting < SX_PLACE_LOOK ? state->n_waiting : SX_PLACE_LOOK;
 }
 
+/* Has it waited for several times of its run, or would one more before it make it late? */
+static bool is_urgent(const struct sx_place_request *r, uint64_t now, double slack,
+                      const struct offer *o)
+{
+    double run = o->end - o->start;
+    return since(r->arrival, now) > PATIENCE * run || o->end + run > slack;
+}
+
 /* Place the waiting requests in order, without those that would be late: they keep no device from
  * others, and only an idle system runs them.  Without `in_flight`, nothing can start now. */
 static void make_plan(const struct sx_place *state, uint64_t now, const struct line *in_flight,
                       bool whole, struct plan *p)
 {
     uint64_t late = 0; /* a bit for each waiting request */
+    double owed[SX_PLACE_DEVICES] = {0};
     unsigned n = n_looked_at(state);
     bool idle = in_flight && !state->n_jobs;
     for (unsigned pass = 0; pass < (idle ? 2 : 1); pass++) {
@@ -293,13 +320,17 @@ static void make_plan(const struct sx_place *state, uint64_t now, const struct l
                 continue;
             }
             const struct sx_place_variant *v = variant_of(state, r->model, o.variant);
-            if (in_flight && !p->first.start && can_start(state, v, in_flight, o.start))
+            unsigned d = v->device[0];
+            bool open = in_flight && !p->first.start; /* what it starts is not found yet */
+            if (open && can_start(state, v, in_flight, p->lines, o.start, owed))
                 p->first =
                     (struct sx_place_action){.start = true,
                                              .request = i,
                                              .variant = o.variant,
                                              .predicted_end = sx_time_add(now, (uint64_t)o.end),
                                              .wake_at = SX_NEVER};
+            else if (open && is_urgent(r, now, slack, &o))
+                owed[d] = fmax(owed[d], o.start);
             take(v, p->lines, o.start);
             p->cut = p->cut || v->n_stages > 1;
             p->ends += o.end + o.push;

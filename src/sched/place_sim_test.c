@@ -301,6 +301,30 @@ static void two_models_share_the_devices(void **unused)
     assert_true(fmin(closed.busy[0], closed.busy[1]) > 0.95);
 }
 
+/* A model that only the fast device has, beside one whose later stages could fill that device. */
+static void later_stages_starve_nobody(void **unused)
+{
+    (void)unused;
+    struct sx_place_variant v[2][PAIR_VARIANTS];
+    fill_pair(v[0], T, 4, 0.1);
+    fill_pair(v[1], T, 4, 0.1);
+    struct sim_config c = {
+        .n_devices = 2,
+        .n_models = 2,
+        .model = {{.variants = &v[0][FAST], .n_variants = 1, .clients = 2},
+                  {.variants = &v[1][SLOW_FIRST], .n_variants = 1, .clients = 16}},
+        .n_requests = 3000,
+        .seed = 3};
+    for (c.max_in_flight = 0; c.max_in_flight <= 2; c.max_in_flight++) {
+        struct sim_result r;
+        sim_run(&c, &r);
+        print_message("beside 16 cut ones: %u whole requests of %u, the longest %.1f T\n",
+                      r.model[0].done, c.n_requests, r.model[0].worst / T);
+        assert_true(r.model[0].worst <= 20 * T);
+        assert_true(r.model[0].done >= 0.1 * c.n_requests);
+    }
+}
+
 static void equal_devices_are_twice_one(void **unused)
 {
     (void)unused;
@@ -426,6 +450,7 @@ int main(void)
         cmocka_unit_test(low_load_is_never_worse_than_the_fast_device),
         cmocka_unit_test(three_devices_add_up),
         cmocka_unit_test(two_models_share_the_devices),
+        cmocka_unit_test(later_stages_starve_nobody),
         cmocka_unit_test(equal_devices_are_twice_one),
         cmocka_unit_test(one_variant_is_enough),
         cmocka_unit_test(unknown_times_are_tried_and_learned),
