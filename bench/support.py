@@ -30,6 +30,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 DATA = pathlib.Path("/usr/share/libonnx-testdata/data")
 LIGHT = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet",
          "squeezenet", "vgg19", "zfnet512")
+GENERATED = ("unet", "bert_base", "mobilenet_v2", "lstm2")
 
 
 def die(text):
@@ -206,24 +207,47 @@ def arguments(doc, **defaults):
 
 # --- models -------------------------------------------------------------------------------------
 
+def made_once(name, key, command):
+    """The path NAME.onnx in the cache, made by `command` with a path at its end, if need be.
+
+    Large weights lie beside the file: they come to their place first."""
+    home = cache_dir() / "models" / hashlib.sha256(key).hexdigest()[:16]
+    path = home / f"{name}.onnx"
+    if path.exists():
+        return path
+    say(f"making {name} with random weights")
+    part = home.with_name(f"{home.name}.{os.getpid()}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run([sys.executable, *map(str, command), str(part / path.name)], check=True)
+        home.mkdir(exist_ok=True)
+        for made in sorted(part.iterdir(), key=lambda p: p.name == path.name):
+            made.rename(home / made.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return path
+
+
 def light_model(name, batch=False, seed=1):
     """The path of a zoo graph with random weights; made once, kept in the cache directory."""
     script = TOP / "tools/fill-weights.py"
     source = DATA / "light" / f"light_{name}.onnx"
     if not source.exists():
         die(f"there is no {source}: install libonnx-testdata")
-    key = hashlib.sha256(script.read_bytes() + source.read_bytes()
-                         + f"{seed} {batch}".encode()).hexdigest()[:16]
-    path = cache_dir() / "models" / key / f"{name}.onnx"
-    if path.exists():
-        return path
-    say(f"making {name} with random weights")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    subprocess.run([sys.executable, str(script), str(source), str(part), "--seed", str(seed)]
-                   + ["--batch"] * batch, check=True)
-    part.rename(path)
-    return path
+    return made_once(name, script.read_bytes() + source.read_bytes() + f"{seed} {batch}".encode(),
+                     [script, *["--batch"] * batch, "--seed", seed, source])
+
+
+def generated_model(name, batch=False, seed=1):
+    """The path of a model of tools/make-models.py; made once, kept in the cache directory."""
+    script = TOP / "tools/make-models.py"
+    return made_once(name, script.read_bytes() + f"{name} {seed} {batch}".encode(),
+                     [script, *["--batch"] * batch, "--seed", seed, name])
+
+
+def model(name, batch=False):
+    """Either of them, by its name."""
+    return (light_model if name in LIGHT else generated_model)(name, batch)
 
 
 def add_model(directory):
