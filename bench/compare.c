@@ -14,6 +14,7 @@
  *                                       printed when all is loaded, and then standard input says
  *                                       what to measure, one `TARGET LOAD SECONDS SEED` a line
  *     --rounds N --seconds S --warmup S --seed N --objective MS --max-batch N --device TEXT
+ *     (may be repeated)
  *     --cache DIR                       for prepared models
  */
 #include <getopt.h>
@@ -31,10 +32,13 @@
 
 #define MAX_LOADS   32
 #define MAX_TARGETS 32
+#define MAX_DEVICES 16
 #define SLOTS       4096
 
 static struct {
-    const char *model, *device, *cache;
+    const char *model, *cache;
+    const char *device[MAX_DEVICES];
+    int n_devices;
     const char *load[MAX_LOADS];
     int n_loads, rounds;
     double seconds, warmup, objective_ms;
@@ -131,7 +135,8 @@ static void parse(int argc, char **argv)
             opt.max_batch = atol(optarg);
             break;
         case DEVICE:
-            opt.device = optarg;
+            if (opt.n_devices < MAX_DEVICES)
+                opt.device[opt.n_devices++] = optarg;
             break;
         case CACHE:
             opt.cache = optarg;
@@ -167,8 +172,7 @@ int main(int argc, char **argv)
     struct sx_server *server;
     struct sx_model *model;
     or_die(sx_machine_detect(&machine, &err), &err);
-    if (opt.device)
-        or_die(sx_machine_select(machine, opt.device, &err), &err);
+    or_die(sx_machine_select(machine, opt.device, (size_t)opt.n_devices, &err), &err);
     char cache[4096];
     if (!opt.cache && !sx_cache_dir(cache, sizeof cache))
         opt.cache = cache;

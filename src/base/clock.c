@@ -5,6 +5,7 @@
  */
 #include "base/clock.h"
 
+#include <errno.h>
 #include <time.h>
 
 #include "base/list.h"
@@ -14,6 +15,13 @@ uint64_t sx_now(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts); // cannot fail: the clock exists and ts is ours
     return (uint64_t)ts.tv_sec * SX_S + (uint64_t)ts.tv_nsec;
+}
+
+void sx_sleep_until(uint64_t at)
+{
+    struct timespec ts = {.tv_sec = (time_t)(at / SX_S), .tv_nsec = (long)(at % SX_S)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+        ;
 }
 
 static uint64_t real_now(struct sx_clock *clock)

@@ -19,6 +19,8 @@
 
 /* The machine's monotonic clock, in nanoseconds; any thread. */
 uint64_t sx_now(void);
+/* Sleep until that clock shows `at` (at once when it does), also through signals. */
+void sx_sleep_until(uint64_t at);
 
 struct sx_clock {
     uint64_t (*now)(struct sx_clock *clock); /* any thread; never goes backwards */

@@ -25,6 +25,16 @@ static void test_real(void **state)
     }
 }
 
+static void test_sleep(void **state)
+{
+    (void)state;
+    uint64_t at = sx_now() + 2 * SX_MS;
+    sx_sleep_until(at);
+    assert_true(sx_now() >= at);
+    sx_sleep_until(at); /* over: at once */
+    sx_sleep_until(0);
+}
+
 static void test_virtual(void **state)
 {
     (void)state;
@@ -53,6 +63,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_real),
+        cmocka_unit_test(test_sleep),
         cmocka_unit_test(test_virtual),
         cmocka_unit_test(test_time_add),
     };

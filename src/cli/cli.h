@@ -24,8 +24,13 @@ void sx_complain(const char *name, const struct sx_err *err);
 /* The exit code that tells a script what kind of failure it was. */
 int sx_exit_of(enum sx_rc rc);
 
-/* The machine as `devices` narrows it; NULL: all of it. */
-enum sx_rc sx_open_machine(const char *devices, struct sx_machine **ret_machine,
+/* The value and the help of --device, wherever several can be given. */
+#define SX_DEVICE_HELP                                                                             \
+    "what to run on: cpu, cpu:0, cpu:0-3, cpu:0,2; default: all cores; may be repeated, for "      \
+    "several devices; @8 behind it emulates one that is 8 times slower: it computes, then waits"
+
+/* The machine with the devices that the --device texts make of it; none: one of all cores. */
+enum sx_rc sx_open_machine(const struct sx_texts *devices, struct sx_machine **ret_machine,
                            struct sx_err *err);
 /* ONNX Runtime.  With a machine, models are prepared for it in the user's cache directory; without
  * one (NULL) they are opened as they are: right for a single run. */

@@ -31,15 +31,15 @@ int sx_exit_of(enum sx_rc rc)
     }
 }
 
-enum sx_rc sx_open_machine(const char *devices, struct sx_machine **ret_machine, struct sx_err *err)
+enum sx_rc sx_open_machine(const struct sx_texts *devices, struct sx_machine **ret_machine,
+                           struct sx_err *err)
 {
     struct sx_machine *machine;
     enum sx_rc rc = sx_machine_detect(&machine, err);
 
     if (rc != SX_OK)
         return rc;
-    if (devices)
-        rc = sx_machine_select(machine, devices, err);
+    rc = sx_machine_select(machine, devices->item, devices->count, err);
     if (rc != SX_OK) {
         sx_machine_destroy(machine);
         return rc;

@@ -17,8 +17,8 @@
 #include "cli/tensor_text.h"
 #include "graph/tensorproto.h"
 
-static struct sx_texts input_texts, shape_texts;
-static const char *output_dir, *devices, *library, *seed;
+static struct sx_texts input_texts, shape_texts, devices;
+static const char *output_dir, *library, *seed;
 static uint64_t repeat = 1, free_dim = 1, show = 6;
 static bool json;
 
@@ -36,8 +36,9 @@ static const struct sx_option options[] = {
     {"values", 0, "N", SX_OPT_UINT, &show, "how many values of each output to print; default 6"},
     {"repeat", 0, "N", SX_OPT_UINT, &repeat, "run N times and report the times; default 1"},
     {"json", 'j', NULL, SX_OPT_FLAG, &json, "print one JSON object, with all values"},
-    {"device", 0, "DEVICE", SX_OPT_TEXT, &devices,
-     "what to run on: cpu, cpu:0, cpu:0-3, cpu:0,2; default: all cores"},
+    {"device", 0, "DEVICE", SX_OPT_LIST, &devices,
+     "what to run on: cpu, cpu:0, cpu:0-3, cpu:0,2; default: all cores; @8 behind it emulates one "
+     "that is 8 times slower: it computes, then waits"},
     {"onnxruntime", 0, "PATH", SX_OPT_TEXT, &library, "the ONNX Runtime library to load"},
     {NULL, 0, NULL, SX_OPT_FLAG, NULL, NULL},
 };
@@ -344,6 +345,8 @@ static enum sx_rc run(struct sx_engine_model *model, const struct sx_machine *ma
             sx_tensor_unref(&outputs[k]);
         uint64_t begin = sx_now();
         rc = sx_session_run(session, inputs, outputs, NULL, err);
+        uint64_t took = sx_now() - begin;
+        sx_sleep_until(begin + (uint64_t)((double)took * machine->devices[0].slowdown));
         if (rc == SX_OK)
             sx_hist_add(times, sx_now() - begin);
     }
@@ -382,7 +385,11 @@ int sx_cmd_infer(int argc, char **argv)
         code = sx_usage_error(&usage, "--repeat and --free-dim take a number from 1 on");
         goto out;
     }
-    rc = sx_open_machine(devices, &machine, &err);
+    if (devices.count > 1) {
+        code = sx_usage_error(&usage, "a model runs on one --device here; several are for serve");
+        goto out;
+    }
+    rc = sx_open_machine(&devices, &machine, &err);
     if (rc == SX_OK)
         rc = sx_open_engine(library, NULL, &engine, &err);
     if (rc == SX_OK && (rc = sx_pool_create(&pool)) != SX_OK)
@@ -402,6 +409,7 @@ out:
     sx_machine_destroy(machine);
     sx_texts_free(&input_texts);
     sx_texts_free(&shape_texts);
+    sx_texts_free(&devices);
     sx_texts_free(&operands);
     return code;
 }

@@ -449,7 +449,7 @@ int sx_cmd_perf(int argc, char **argv)
         {"protocol", 'i', "http", SX_OPT_TEXT, &p.protocol, "how to talk to it"},
         {"model-path", 0, "FILE", SX_OPT_TEXT, &t->model_path,
          "run this .onnx file in this process instead; the same as the operand"},
-        {"device", 0, "LIST", SX_OPT_TEXT, &t->device, "processors to use in this process"},
+        {"device", 0, "DEVICE", SX_OPT_LIST, &t->devices, "in this process, " SX_DEVICE_HELP},
         {"onnxruntime", 0, "PATH", SX_OPT_TEXT, &t->onnxruntime,
          "ONNX Runtime to load in this process"},
         {.kind = SX_OPT_HEADING, .help = "Requests"},
@@ -563,6 +563,7 @@ int sx_cmd_perf(int argc, char **argv)
     }
     sx_arrival_fini(&j.trace);
     sx_texts_free(&t->shapes);
+    sx_texts_free(&t->devices);
     sx_texts_free(&operands);
     return code;
 }

@@ -19,7 +19,8 @@
 /* What the load is put on. */
 struct sx_perf_target_options {
     const char *model, *version, *url, *model_path;
-    const char *device, *onnxruntime; /* in-process only */
+    struct sx_texts devices; /* in-process only, as the next one */
+    const char *onnxruntime;
     uint64_t batch;
     struct sx_texts shapes;
     const char *input_data; /* "zero", "random", or a path */

@@ -24,7 +24,7 @@
 #include "cli/serve.h"
 #include "serve/server.h"
 
-static struct sx_texts stores;
+static struct sx_texts stores, devices;
 static struct sx_serve_front front = {
     .http_address = "127.0.0.1",
     .http_port = 8000,
@@ -33,7 +33,7 @@ static struct sx_serve_front front = {
     .allow_http = true,
     .allow_metrics = true,
 };
-static const char *devices, *library, *engine_name;
+static const char *library, *engine_name;
 static const char *grpc_port, *grpc_address, *allow_grpc, *ignored;
 static uint64_t exit_timeout = 30, verbose, max_batch = 4, queue_size, default_timeout_ms;
 static bool log_info = true, log_warning = true, log_error = true, strict, no_cache, no_profiling;
@@ -59,8 +59,7 @@ static const struct sx_option options[] = {
      "default: as --http-address"},
     {"allow-metrics", 0, "BOOL", SX_OPT_BOOL, &front.allow_metrics, "default true"},
     {NULL, 0, NULL, SX_OPT_HEADING, NULL, "Computing"},
-    {"device", 0, "DEVICE", SX_OPT_TEXT, &devices,
-     "what to run on: cpu, cpu:0, cpu:0-3, cpu:0,2; default: all cores"},
+    {"device", 0, "DEVICE", SX_OPT_LIST, &devices, SX_DEVICE_HELP},
     {"onnxruntime", 0, "PATH", SX_OPT_TEXT, &library,
      "the ONNX Runtime library to load; default: the system's"},
     {"default-max-batch-size", 0, "N", SX_OPT_UINT, &max_batch,
@@ -311,7 +310,7 @@ int sx_cmd_serve(int argc, char **argv)
         if (!sx_path_is_dir(stores.item[i]))
             rc = sx_fail(&err, SX_NOT_FOUND, "'%s' is not a directory", stores.item[i]);
     if (rc == SX_OK)
-        rc = sx_open_machine(devices, &machine, &err);
+        rc = sx_open_machine(&devices, &machine, &err);
     if (rc == SX_OK)
         rc = open_engine(machine, &engine, &err);
     if (rc == SX_OK)
@@ -330,6 +329,7 @@ out:
     sx_engine_destroy(engine);
     sx_machine_destroy(machine);
     sx_texts_free(&stores);
+    sx_texts_free(&devices);
     sx_texts_free(&files);
     return code;
 }

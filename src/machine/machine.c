@@ -26,6 +26,7 @@ void sx_machine_destroy(struct sx_machine *machine)
     if (!machine)
         return;
     free(machine->units);
+    free(machine->devices);
     free(machine);
 }
 
@@ -235,6 +236,8 @@ static enum sx_rc from_topology(hwloc_topology_t topology, hwloc_const_cpuset_t 
     struct sx_machine *m = calloc(1, sizeof(*m));
     enum sx_rc rc = m ? find_units(topology, bound, m, err)
                       : sx_fail(err, SX_NO_MEMORY, "no memory to look at the machine");
+    if (!rc)
+        rc = sx_machine_whole(m, err);
     if (!rc) {
         m->memory_bytes = hwloc_get_root_obj(topology)->total_memory;
         name_machine(topology, flags, m);
@@ -333,70 +336,4 @@ out:
     hwloc_bitmap_free(bound);
     free(flags);
     return rc;
-}
-
-/* --- selection ----------------------------------------------------------------------- */
-
-static bool parse_index(const char **p, unsigned *ret_value)
-{
-    char *end;
-    if (!isdigit((unsigned char)**p))
-        return false;
-    errno = 0;
-    unsigned long v = strtoul(*p, &end, 10);
-    if (errno || v > 1000000)
-        return false;
-    *p = end;
-    *ret_value = (unsigned)v;
-    return true;
-}
-
-enum sx_rc sx_machine_select(struct sx_machine *machine, const char *devices, struct sx_err *err)
-{
-    const char *p = devices;
-    bool *keep = calloc(machine->n_units, sizeof(*keep));
-    enum sx_rc rc = SX_OK;
-
-    if (!keep)
-        return sx_fail(err, SX_NO_MEMORY, "no memory for a list of devices");
-    if (!strcmp(p, "cpu"))
-        goto out;
-    if (strncmp(p, "cpu:", 4))
-        goto bad;
-    p += 4;
-    do {
-        unsigned first, last;
-        if (!parse_index(&p, &first))
-            goto bad;
-        last = first;
-        if (*p == '-' && (p++, !parse_index(&p, &last)))
-            goto bad;
-        if (last < first)
-            goto bad;
-        if (last >= machine->n_units) {
-            rc = sx_fail(err, SX_INVALID, "device '%s' names core %u, but there are %u", devices,
-                         last, machine->n_units);
-            sx_hint(err, "cores are numbered from 0 to %u here", machine->n_units - 1);
-            goto out;
-        }
-        for (unsigned i = first; i <= last; i++)
-            keep[i] = true;
-    } while (*p == ',' && p++);
-    if (*p)
-        goto bad;
-    unsigned n = 0;
-    for (unsigned i = 0; i < machine->n_units; i++)
-        if (keep[i])
-            machine->units[n++] = machine->units[i];
-    machine->n_units = n;
-    if (machine->quota_cores >= n)
-        machine->quota_cores = 0;
-out:
-    free(keep);
-    return rc;
-bad:
-    free(keep);
-    sx_fail(err, SX_INVALID, "'%s' names no device", devices);
-    sx_hint(err, "write cpu, cpu:0, cpu:0-3 or cpu:0,2");
-    return SX_INVALID;
 }

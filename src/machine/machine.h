@@ -25,7 +25,7 @@ struct sx_unit {
 
 /* Something that runs a stage: neighbouring units of one kind. */
 struct sx_device {
-    char name[24]; /* "cpu", or as it was asked for: "cpu:1@8" */
+    char name[24]; /* "cpu", or as it was asked for: "cpu:1@8"; a long list as "cpu:0,.." */
     char kind[16]; /* "cpu"; what costs are measured for */
     unsigned first_unit, n_units;
     double slowdown; /* 1, or how many times slower it is made to be: emulation, for tests and
@@ -35,7 +35,7 @@ struct sx_device {
 struct sx_machine {
     struct sx_unit *units;
     unsigned n_units;
-    struct sx_device *devices; /* in the order of the units, which they divide among them */
+    struct sx_device *devices; /* in the order of their units, which they divide among them */
     unsigned n_devices;        /* 1 unless sx_machine_select was given several */
     double quota_cores;        /* CPU time quota of the cgroup in cores; 0 when there is none */
     uint64_t memory_bytes;     /* usable by this process */
@@ -45,10 +45,11 @@ struct sx_machine {
 
 /* Look at this machine.  Destroy with sx_machine_destroy.  Blocks (reads /sys). */
 enum sx_rc sx_machine_detect(struct sx_machine **ret_machine, struct sx_err *err);
-/* Make devices of the `--device` texts, one each: "cpu" (all units), "cpu:0", "cpu:0-3", "cpu:0,2",
- * where numbers index the units as detected, each with "@K" for one slowed down K times (1 to
- * 1000).  Units that nobody names are not used; a unit in two devices is SX_INVALID, as is anything
- * else, with a hint. */
+/* Make devices of the `--device` texts, one each, in their order: "cpu" (all units), "cpu:0",
+ * "cpu:0-3", "cpu:0,2", where numbers index the units as detected, each with "@K" for one slowed
+ * down K times (1 to 1000, also 2.5).  The units are sorted by device; those that nobody names are
+ * gone.  A unit in two devices is SX_INVALID, as is anything else, with a hint, and then nothing
+ * has changed.  No text at all leaves the one device "cpu".  Once for each machine. */
 enum sx_rc sx_machine_select(struct sx_machine *machine, const char *const *devices, size_t n,
                              struct sx_err *err);
 void sx_machine_destroy(struct sx_machine *machine);

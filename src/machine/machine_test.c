@@ -36,6 +36,12 @@ static void test_one_unit_per_core(void **state)
         assert_int_equal(m->units[i].numa, i / 6);
         assert_int_equal(m->units[i].l3, i / 3);
     }
+    assert_int_equal(m->n_devices, 1);
+    assert_string_equal(m->devices[0].name, "cpu");
+    assert_string_equal(m->devices[0].kind, "cpu");
+    assert_int_equal(m->devices[0].first_unit, 0);
+    assert_int_equal(m->devices[0].n_units, 12);
+    assert_true(m->devices[0].slowdown == 1);
     assert_int_not_equal(strlen(m->id), 0);
     assert_int_not_equal(strlen(m->cpu_model), 0);
     sx_machine_destroy(m);
@@ -132,40 +138,6 @@ static void test_bad_xml(void **state)
     assert_null(m);
 }
 
-static void select_gives(const char *text, const char *expected)
-{
-    struct sx_machine *m = synthetic("core:4 pu:1");
-    struct sx_err err = {0};
-    char got[64] = "";
-    if (sx_machine_select(m, text, &err)) {
-        assert_int_equal(err.rc, SX_INVALID);
-        assert_int_not_equal(strlen(err.hint), 0);
-        snprintf(got, sizeof(got), "error");
-    } else {
-        for (unsigned i = 0; i < m->n_units; i++)
-            snprintf(got + strlen(got), sizeof(got) - strlen(got), "%d ", m->units[i].cpu);
-    }
-    assert_string_equal(got, expected);
-    sx_machine_destroy(m);
-}
-
-static void test_select(void **state)
-{
-    (void)state;
-    select_gives("cpu", "0 1 2 3 ");
-    select_gives("cpu:2", "2 ");
-    select_gives("cpu:0-2", "0 1 2 ");
-    select_gives("cpu:3,1", "1 3 ");
-    select_gives("cpu:0,2-3", "0 2 3 ");
-    static const char *const bad[] = {
-        "",        "gpu",      "cpu:",    "cpu:a",   "cpu:4",
-        "cpu:2-1", "cpu:0-",   "cpu:0,",  "cpu:-1",  "cpu:0x",
-        "cpu: 1",  "CPU",      "cpu:0;1", "cpu,cpu", "cpu:99999999999",
-        "cpu:0-4", "cpu:0--1", "cpu:1,,2"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-        select_gives(bad[i], "error");
-}
-
 static void put(const char *root, const char *path, const char *text)
 {
     char full[4096];
@@ -239,7 +211,6 @@ int main(void)
         cmocka_unit_test(test_same_kind_same_id),
         cmocka_unit_test(test_recorded_container),
         cmocka_unit_test(test_bad_xml),
-        cmocka_unit_test(test_select),
         cmocka_unit_test(test_cgroup),
         cmocka_unit_test(test_this_machine),
     };

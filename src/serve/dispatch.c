@@ -11,6 +11,8 @@
  *       that, the alarm is set for then.
  *   D5  in_flight counts requests in D1's first two states, and profiling jobs.
  *
+ * With several devices, fleet.c takes the place of the pump and of job_done.
+ *
  * Threads: sx_server_infer in the caller's, job_done in a unit's, sx_server_alarm in the alarm's.
  */
 #include <stdlib.h>
@@ -20,76 +22,19 @@
 #include "base/log.h"
 #include "serve/server_int.h"
 
-/* Without a run for this long, a request is let through although it is predicted to be late: the
- * prediction may stem from a stall, and only a run can mend it. */
-#define PROBE_NS (1 * SX_S)
-
 void sx_outcome_init(struct outcome *o)
 {
     sx_list_init(&o->start);
     sx_list_init(&o->finished);
-}
-
-static struct sx_request *queue_head(const struct sx_model *m)
-{
-    return sx_list_empty(&m->queue) ? NULL
-                                    : SX_CONTAINER_OF(m->queue.next, struct sx_request, link);
-}
-
-static uint32_t rank_of(const struct sx_request *r)
-{
-    return r->priority ? r->priority : UINT32_MAX;
-}
-
-static void queue_insert(struct sx_model *m, struct sx_request *r)
-{
-    struct sx_list *at = &m->queue;
-    while (at->prev != &m->queue) {
-        struct sx_request *before = SX_CONTAINER_OF(at->prev, struct sx_request, link);
-        if (rank_of(before) < rank_of(r) ||
-            (rank_of(before) == rank_of(r) && before->deadline_ns <= r->deadline_ns))
-            break;
-        at = at->prev;
-    }
-    sx_list_insert(at, &r->link);
-    r->state = SX_REQUEST_QUEUED;
-    m->queued_requests++;
-    m->queued_ranked += r->priority != 0;
-    m->queued_samples += r->samples;
-}
-
-static void queue_remove(struct sx_model *m, struct sx_request *r)
-{
-    sx_list_remove(&r->link);
-    m->queued_requests--;
-    m->queued_ranked -= r->priority != 0;
-    m->queued_samples -= r->samples;
-}
-
-/* Take a request out of the server; `done` is called by the flush. */
-static void finish(struct sx_server *s, struct sx_request *r, struct outcome *o)
-{
-    r->state = SX_REQUEST_DONE;
-    sx_list_insert(&o->finished, &r->link);
-    if (--s->in_flight == 0)
-        pthread_cond_broadcast(&s->idle);
-}
-
-static void expire(struct sx_server *s, struct sx_request *r, uint64_t now, struct outcome *o)
-{
-    struct sx_model *m = r->model;
-    queue_remove(m, r);
-    m->stats->expired++;
-    m->stats->fail_ns += now - r->arrival_ns;
-    r->rc = sx_fail(&r->err, SX_DEADLINE, "Request timeout expired");
-    finish(s, r, o);
+    o->flows = NULL;
+    o->flows_end = &o->flows;
 }
 
 /* Bring what the scheduler sees of a model up to date with its queue. */
 static void refresh(struct sx_model *m)
 {
     struct sx_sched_model *v = &m->sched;
-    struct sx_request *head = queue_head(m);
+    struct sx_request *head = sx_queue_head(m);
     v->queued = head ? m->queued_samples : 0;
     if (!head)
         return;
@@ -105,45 +50,6 @@ static void refresh(struct sx_model *m)
             break;
         v->queued += r->samples;
     }
-}
-
-static bool may_probe(const struct sx_model *m, uint64_t now)
-{
-    return !m->running_jobs && now - m->last_run_ns > PROBE_NS;
-}
-
-/* Would it be late even if it started now on the best width? */
-static bool is_late(const struct sx_model *m, const struct sx_request *r, uint64_t now)
-{
-    if (r->deadline_ns <= now)
-        return true;
-    double least = sx_cost_ns(&m->cost, r->samples, 0);
-    for (unsigned wi = 1; wi < m->cost.n_widths; wi++) {
-        double ns = sx_cost_ns(&m->cost, r->samples, wi);
-        least = ns < least ? ns : least;
-    }
-    return sx_time_add(now, (uint64_t)least) > r->deadline_ns && !may_probe(m, now);
-}
-
-/* Drop what cannot end in time; returns the earliest deadline that is left.  Within one priority
- * the queue is in the order of deadlines, so its head tells; with several, all are looked at. */
-static uint64_t expire_late(struct sx_server *s, struct sx_model *m, uint64_t now,
-                            struct outcome *o)
-{
-    uint64_t earliest = SX_NEVER;
-    uint32_t rank = 0;
-    SX_LIST_FOREACH_SAFE (it, &m->queue) {
-        struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
-        if (is_late(m, r, now)) {
-            expire(s, r, now, o);
-            continue;
-        }
-        if (rank_of(r) == rank && m->queued_ranked == 0)
-            break;
-        rank = rank_of(r);
-        earliest = r->deadline_ns < earliest ? r->deadline_ns : earliest;
-    }
-    return earliest;
 }
 
 static struct sx_job *take_job(struct sx_model *m)
@@ -192,16 +98,16 @@ static bool start_batch(struct sx_server *s, const struct sx_sched_action *a, ui
     unsigned wi = sx_cost_width_index(&m->cost, a->n_units);
     double spread = sx_cost_spread_ns(&m->cost, a->batch, wi);
     uint64_t ends = sx_time_add(now, a->predicted_ns + (uint64_t)spread);
-    uint64_t shape_class = queue_head(m)->shape_class;
+    uint64_t shape_class = sx_queue_head(m)->shape_class;
     struct sx_request *r;
     job->samples = 0;
-    while ((r = queue_head(m)) != NULL && r->shape_class == shape_class &&
+    while ((r = sx_queue_head(m)) != NULL && r->shape_class == shape_class &&
            job->samples + r->samples <= a->batch) {
-        if (ends > r->deadline_ns && !may_probe(m, now)) {
-            expire(s, r, now, o); /* its answer would come too late: give its place to another */
+        if (ends > r->deadline_ns && !sx_model_may_probe(m, now)) {
+            sx_queue_expire(s, r, now, o); /* its answer would come too late: give its place to another */
             continue;
         }
-        queue_remove(m, r);
+        sx_queue_remove(m, r);
         r->state = SX_REQUEST_RUNNING;
         r->start_ns = now;
         sx_list_insert(&job->requests, &r->link);
@@ -221,6 +127,10 @@ static bool start_batch(struct sx_server *s, const struct sx_sched_action *a, ui
 
 void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
 {
+    if (s->fleet) {
+        sx_fleet_pump(s, now, o);
+        return;
+    }
     struct sx_sched state = {.n_units = s->n_units,
                              .free_at = s->unit_free_at,
                              .busy = s->unit_busy,
@@ -229,7 +139,7 @@ void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
     struct sx_sched_action a;
     for (;;) {
         for (unsigned i = 0; i < s->n_models; i++) {
-            s->models[i]->earliest = expire_late(s, s->models[i], now, o);
+            s->models[i]->earliest = sx_queue_expire_late(s, s->models[i], now, o);
             refresh(s->models[i]);
         }
         sx_sched_decide(&state, now, &a);
@@ -262,6 +172,11 @@ void sx_server_flush(struct sx_server *s, struct outcome *o)
         sx_list_remove(&job->link);
         sx_exec_submit(s->exec, job->task);
     }
+    for (struct sx_flow *f = o->flows, *next; f; f = next) {
+        next = f->next_start;
+        sx_flow_submit(f);
+    }
+    o->flows = NULL;
     while (!sx_list_empty(&o->finished)) {
         struct sx_request *r = SX_CONTAINER_OF(o->finished.next, struct sx_request, link);
         sx_list_remove(&r->link);
@@ -363,7 +278,7 @@ static void job_done(struct sx_task *task)
         count_request(m, job, r);
         m->running_requests--;
         sx_list_remove(&r->link);
-        finish(s, r, &o);
+        sx_request_finish(s, r, &o);
     }
     sx_job_reset(job);
     sx_list_insert(m->free_jobs.next, &job->link);
@@ -372,6 +287,23 @@ static void job_done(struct sx_task *task)
         pthread_cond_broadcast(&s->idle);
     pthread_mutex_unlock(&s->lock);
     sx_server_flush(s, &o);
+}
+
+static enum sx_rc too_late(const struct sx_request *r, uint64_t end, uint64_t now,
+                           struct sx_err *err)
+{
+    return sx_fail(err, SX_UNAVAILABLE,
+                   "Request timeout expired: predicted to take %.1f ms, allowed %.1f ms",
+                   (double)(end - now) * 1e-6, (double)(r->deadline_ns - now) * 1e-6);
+}
+
+static enum sx_rc admit_to_fleet(struct sx_server *s, struct sx_model *m,
+                                 const struct sx_request *r, uint64_t now, struct sx_err *err)
+{
+    uint64_t end = sx_fleet_predict(s, m, r->samples, now);
+    if (end <= r->deadline_ns || (!m->queued_requests && sx_model_may_probe(m, now)))
+        return SX_OK;
+    return too_late(r, end, now, err);
 }
 
 /* Is there room, and would it end in time?  [lock] held. */
@@ -385,6 +317,8 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
     uint64_t limit = m->config.max_queue_size;
     if (m->queued_requests >= limit)
         return sx_fail(err, SX_UNAVAILABLE, "Exceeds maximum queue size");
+    if (s->fleet)
+        return admit_to_fleet(s, m, r, now, err);
     unsigned index = 0;
     while (s->models[index] != m)
         index++;
@@ -396,13 +330,11 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
     uint64_t wait;
     uint64_t end = sx_sched_predict_finish(&state, index, r->samples, now, &wait);
     double spread = sx_cost_spread_ns(&m->cost, r->samples, 0);
-    if (sx_time_add(end, (uint64_t)spread) > r->deadline_ns && (wait || !may_probe(m, now))) {
+    if (sx_time_add(end, (uint64_t)spread) > r->deadline_ns && (wait || !sx_model_may_probe(m, now))) {
         /* Alone it may be given more units than the prediction takes. */
         double least = sx_cost_ns(&m->cost, r->samples, m->cost.n_widths - 1);
         if (wait || sx_time_add(now, (uint64_t)least) > r->deadline_ns)
-            return sx_fail(err, SX_UNAVAILABLE,
-                           "Request timeout expired: predicted to take %.1f ms, allowed %.1f ms",
-                           (double)(end - now) * 1e-6, (double)(r->deadline_ns - now) * 1e-6);
+            return too_late(r, end, now, err);
     }
     return SX_OK;
 }
@@ -430,7 +362,7 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
         m->stats->rejected++;
     } else {
         s->in_flight++;
-        queue_insert(m, r);
+        sx_queue_insert(m, r);
         /* With every unit busy nothing can start now; a completion will ask again.  Only a new
          * head needs the alarm. */
         sx_server_pump(s, now, &o);
@@ -446,10 +378,10 @@ void sx_server_cancel(struct sx_server *s, struct sx_request *r)
     sx_outcome_init(&o);
     pthread_mutex_lock(&s->lock);
     if (r->state == SX_REQUEST_QUEUED) {
-        queue_remove(r->model, r);
+        sx_queue_remove(r->model, r);
         r->model->stats->cancelled++;
         r->rc = sx_fail(&r->err, SX_CANCELLED, "the client went away");
-        finish(s, r, &o);
+        sx_request_finish(s, r, &o);
     } else {
         r->cancelled = true;
     }
@@ -473,11 +405,11 @@ void sx_server_fail_queued(struct sx_server *s, enum sx_rc rc, const char *messa
 {
     for (unsigned i = 0; i < s->n_models; i++) {
         struct sx_request *r;
-        while ((r = queue_head(s->models[i])) != NULL) {
-            queue_remove(s->models[i], r);
+        while ((r = sx_queue_head(s->models[i])) != NULL) {
+            sx_queue_remove(s->models[i], r);
             s->models[i]->stats->failed++;
             r->rc = sx_fail(&r->err, rc, "%s", message);
-            finish(s, r, o);
+            sx_request_finish(s, r, o);
         }
     }
 }
@@ -486,9 +418,12 @@ unsigned sx_server_retry_after(struct sx_server *s)
 {
     pthread_mutex_lock(&s->lock);
     double ns = 0;
-    for (unsigned i = 0; i < s->n_models; i++)
-        ns += s->models[i]->queued_samples * s->models[i]->cost.unit_ns;
+    for (unsigned i = 0; i < s->n_models; i++) {
+        const struct sx_model *m = s->models[i];
+        ns += m->queued_samples * (s->fleet ? sx_model_least_ns(m, 1) : m->cost.unit_ns);
+    }
     pthread_mutex_unlock(&s->lock);
-    double seconds = ns * 1e-9 / s->n_units;
+    unsigned at_once = s->fleet ? s->config.machine->n_devices : s->n_units;
+    double seconds = ns * 1e-9 / at_once;
     return seconds < 1 ? 1 : seconds > 60 ? 60 : (unsigned)(seconds + 0.999);
 }

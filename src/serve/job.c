@@ -86,36 +86,6 @@ static enum sx_rc gather_input(struct sx_job *job, size_t i)
     return SX_OK;
 }
 
-/* Where the model declares the shape, the result is written into memory of our pool, from
- * which it travels to the client uncopied. */
-static enum sx_rc allocate_outputs(struct sx_job *job)
-{
-    const struct sx_model *m = job->model;
-    if (atomic_load_explicit(&m->self_alloc, memory_order_relaxed))
-        return SX_OK;
-    for (size_t i = 0; i < m->n_out; i++) {
-        const struct sx_port *p = &m->out[i];
-        int64_t dims[SX_MAX_RANK];
-        bool fixed = p->rank >= 0 && p->dtype != SX_BYTES;
-        for (int d = 0; fixed && d < p->rank; d++) {
-            dims[d] = d == 0 && m->batchable ? (int64_t)job->samples : p->dims[d];
-            fixed = dims[d] >= 0;
-        }
-        if (!fixed)
-            continue;
-        enum sx_rc rc = sx_tensor_alloc(&job->outputs[i], m->server->pool, p->dtype, dims, p->rank);
-        if (rc)
-            return rc;
-    }
-    return SX_OK;
-}
-
-static void drop_outputs(struct sx_job *job)
-{
-    for (size_t i = 0; i < job->model->n_out; i++)
-        sx_tensor_unref(&job->outputs[i]);
-}
-
 void sx_job_run(struct sx_task *task)
 {
     struct sx_job *job = task->user;
@@ -126,23 +96,14 @@ void sx_job_run(struct sx_task *task)
     else
         for (size_t i = 0; !rc && i < m->n_in; i++)
             rc = gather_input(job, i);
-    if (!rc)
-        rc = allocate_outputs(job);
     job->input_ns = sx_clock_now(m->server->clock);
     uint64_t took = 0;
-    if (rc) {
+    if (rc)
         sx_fail(&job->err, rc, "no memory for a batch of %u", job->samples);
-    } else {
-        rc = sx_session_run(job->session, job->inputs, job->outputs, &took, &job->err);
-        if (rc && rc != SX_NO_MEMORY &&
-            !atomic_load_explicit(&m->self_alloc, memory_order_relaxed)) {
-            /* Perhaps only because a declared output shape does not hold: let the engine say. */
-            drop_outputs(job);
-            rc = sx_session_run(job->session, job->inputs, job->outputs, &took, &job->err);
-            if (!rc)
-                atomic_store_explicit(&m->self_alloc, true, memory_order_relaxed);
-        }
-    }
+    else
+        rc = sx_run_ports(job->session, job->inputs, m->out, job->outputs, m->n_out,
+                          m->batchable ? job->samples : -1, m->server->pool, &m->self_alloc, &took,
+                          &job->err);
     job->rc = rc;
     task->virtual_ns = took;
     job->infer_ns = sx_clock_now(m->server->clock) + took;

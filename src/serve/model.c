@@ -130,6 +130,7 @@ void sx_model_destroy(struct sx_model *m)
         sx_list_remove(&r->link);
         sx_request_destroy(r);
     }
+    sx_variants_destroy(m);
     for (unsigned wi = 0; m->sessions && wi < m->cost.n_widths; wi++) {
         unsigned width = m->cost.widths[wi], groups = m->server->n_units / width;
         for (unsigned g = 0; m->sessions[wi] && g < groups; g++)
@@ -183,7 +184,7 @@ static enum sx_rc create_model(struct sx_server *s, const char *name, int64_t ve
     if (rc)
         goto fail;
     set_up_scheduling(m);
-    rc = create_sessions(m, err);
+    rc = s->fleet ? sx_variants_create(m, err) : create_sessions(m, err);
     if (rc)
         goto fail;
     sx_engine_model_settle(m->engine_model);
@@ -192,6 +193,7 @@ static enum sx_rc create_model(struct sx_server *s, const char *name, int64_t ve
     if (*m->config.notes)
         sx_info("model '%s': %s", name, m->config.notes);
     m->load_seconds = m->stats->load_seconds = (double)(sx_now() - began) * 1e-9;
+    m->profile_done = s->fleet; /* measured before it was planned */
     m->stats->n_widths = m->cost.n_widths;
     memcpy(m->stats->widths, m->cost.widths, m->cost.n_widths * sizeof *m->cost.widths);
     *ret_model = m;

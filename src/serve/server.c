@@ -37,6 +37,8 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
     if (!s->config.default_max_queue)
         s->config.default_max_queue = DEFAULT_MAX_QUEUE;
     s->n_units = n_units;
+    s->fleet = config->machine->n_devices > 1;
+    sx_list_init(&s->flows);
     pthread_mutex_init(&s->load_lock, NULL);
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_t attr;
@@ -49,6 +51,8 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
     s->unit_busy_ns = calloc(n_units, sizeof *s->unit_busy_ns);
     s->unit_since = calloc(n_units, sizeof *s->unit_since);
     if (!s->unit_busy || !s->unit_free_at || !s->unit_busy_ns || !s->unit_since)
+        goto fail;
+    if (config->trace_spans && !(s->spans = calloc(config->trace_spans, sizeof *s->spans)))
         goto fail;
     rc = sx_pool_create(&s->pool);
     if (rc)
@@ -119,6 +123,7 @@ void sx_server_destroy(struct sx_server *s)
     free(s->unit_free_at);
     free(s->unit_busy_ns);
     free(s->unit_since);
+    free(s->spans);
     if (s->pool)
         sx_pool_destroy(s->pool);
     pthread_mutex_destroy(&s->load_lock);

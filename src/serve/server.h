@@ -25,6 +25,7 @@
 #include "engine/engine.h"
 #include "exec/exec.h"
 #include "machine/machine.h"
+#include "plan/plan.h"
 #include "serve/config.h"
 #include "serve/request.h"
 
@@ -39,6 +40,13 @@ struct sx_server_config {
     uint64_t default_timeout_ns; /* for requests without timeout or objective; 0: 30 s */
     uint64_t default_max_queue;  /* waiting requests per model; 0: 1024 */
     bool no_profiling;           /* do not measure models while idle after loading */
+
+    /* With several devices in `machine` each model is resident in several variants: whole on each
+     * device, and cut into stages over them (plan/); sched/place chooses for each request. */
+    const char *cache_dir; /* where profiles are found and kept; NULL: measured at each load */
+    bool whole_only;       /* do not cut */
+    bool greedy;           /* for comparisons: an idle device takes the oldest request, whole */
+    unsigned trace_spans;  /* remember that many of the last stage runs; see sx_server_trace */
 };
 
 enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_server **ret_server,
@@ -147,6 +155,30 @@ struct sx_cost_cell {
 };
 /* Copies at most `cap` cells; returns how many there are. */
 size_t sx_model_costs(struct sx_model *model, struct sx_cost_cell *cells, size_t cap);
+/* How a model is resident when there are several devices; copies at most `cap`, returns how many
+ * there are (0 with one device). */
+struct sx_variant_info {
+    char name[64]; /* "whole on cpu:0", "cpu:1@8 | cpu:0" */
+    unsigned n_stages;
+    unsigned device[SX_PLAN_MAX_STAGES];
+    double predicted_ns[SX_PLAN_MAX_STAGES]; /* by the plan, one sample */
+    double ns[SX_PLAN_MAX_STAGES];           /* as measured in service; 0: never ran */
+    double latency_ns;                       /* measured: from start to end of a job; 0: never */
+    uint64_t runs;
+};
+size_t sx_model_variants(struct sx_model *model, struct sx_variant_info *infos, size_t cap);
+
+/* One run of one stage. */
+struct sx_span {
+    uint64_t job; /* counts from 0 */
+    const struct sx_model *model;
+    unsigned variant, stage, device;
+    uint64_t begin_ns, end_ns; /* on the server's clock; the device was busy */
+    double predicted_ns;       /* as the scheduler believed when the job was started */
+};
+/* The last spans (at most trace_spans of the config), oldest first; returns how many. */
+size_t sx_server_trace(struct sx_server *server, struct sx_span *spans, size_t cap);
+
 /* Share of the time since start in which units were busy, by unit; n_units entries. */
 void sx_server_busy(struct sx_server *server, double *ret_busy_seconds, unsigned n_units);
 

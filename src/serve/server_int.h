@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "cost/cost.h"
+#include "sched/place.h"
 #include "sched/sched.h"
 #include "serve/server.h"
 
@@ -34,6 +35,63 @@ struct sx_job {
     struct sx_list link; /* in model->free_jobs or outcome->start */
 };
 
+/* --- several devices: variants, flows ------------------------------------------------------------
+ */
+
+/* One stage of a variant, on its device.  Values flow through slots: first the model's inputs, then
+ * what the stages make. */
+struct sx_stage {
+    unsigned device;
+    struct sx_engine_model *engine_model; /* NULL: the model's own, whole */
+    struct sx_session *session;
+    const struct sx_port *out;
+    size_t n_in, n_out;
+    uint32_t *in_slot, *out_slot;
+    unsigned n_data;  /* cut tensors that it reads or writes */
+    uint32_t *data;   /* numbers of them in the variant's list */
+    enum sx_mode *modes;
+    atomic_bool self_alloc;
+    double planned_ns;     /* [once] */
+    struct sx_cost cost;   /* [lock] one width: the device's */
+    double measured_ns;    /* [lock] running mean for one sample; 0: never ran */
+};
+
+struct sx_variant {
+    char name[64];
+    unsigned n_stages;
+    struct sx_stage *stages;
+    uint32_t n_slots, n_data;
+    uint32_t *result_slot;     /* of each output of the model */
+    double latency_ns;         /* [lock] running mean */
+    uint64_t runs;             /* [lock] */
+    struct sx_list free_flows; /* [lock] */
+};
+
+/* A job over the stages of a variant: one request through all of them. */
+struct sx_flow {
+    struct sx_model *model;
+    unsigned variant;
+    struct sx_request *request;
+    struct sx_tensor *slots;
+    struct sx_data **data;
+    struct sx_flow_step {
+        struct sx_flow *flow;
+        struct sx_task *task;
+        struct sx_data **data;
+        atomic_uint_fast64_t began; /* 0: not yet */
+        bool done;                  /* [lock] */
+        uint64_t ready;             /* [lock] when it was handed to its device; 0: not yet */
+        double predicted_ns;
+    } *steps;
+    unsigned left;        /* [lock] steps that are not done */
+    uint64_t number;
+    uint64_t start_ns, predicted_end;
+    atomic_int rc;        /* the first failure; later steps do nothing */
+    struct sx_err err;    /* written by the step that set rc */
+    struct sx_list link;  /* in server->flows or variant->free_flows */
+    struct sx_flow *next_start; /* in outcome->flows */
+};
+
 struct sx_model {
     struct sx_server *server; /* [once] */
     struct sx_config config;  /* [once] completed */
@@ -48,6 +106,9 @@ struct sx_model {
     atomic_bool self_alloc; /* the engine allocates outputs: declared shapes do not hold */
     atomic_uint refs;
     double load_seconds;
+
+    struct sx_variant *variants; /* [once] several devices only; else sessions above */
+    unsigned n_variants;
 
     struct sx_cost cost;         /* [lock] */
     struct sx_sched_model sched; /* [lock] */
@@ -71,6 +132,7 @@ struct sx_server {
     struct sx_clock *clock;
     struct sx_pool *pool;
     unsigned n_units;
+    bool fleet; /* [once] several devices */
     pthread_mutex_t load_lock; /* the engine opens one model at a time */
 
     pthread_mutex_t lock;
@@ -83,13 +145,18 @@ struct sx_server {
     unsigned n_models, cap_models;
     struct sx_model_entry *failures; /* [lock] what could not be loaded */
     unsigned n_failures;
+    struct sx_list flows;    /* [lock] in the order of their start */
+    uint64_t n_flows;        /* [lock] so far */
+    struct sx_span *spans;   /* [lock] a ring of config.trace_spans */
+    uint64_t n_spans;        /* [lock] so far */
     unsigned in_flight;      /* [lock] requests admitted and not yet answered, and jobs */
     bool stopping, aborting; /* [lock] */
 };
 
 /* What to do once the lock is released. */
 struct outcome {
-    struct sx_list start;    /* jobs */
+    struct sx_list start;                /* jobs */
+    struct sx_flow *flows, **flows_end;  /* to be submitted */
     struct sx_list finished; /* requests with rc set */
 };
 
@@ -103,6 +170,50 @@ void sx_server_alarm(void *server);
 /* Answer everything that still waits with `rc`. [lock] held. */
 void sx_server_fail_queued(struct sx_server *server, enum sx_rc rc, const char *message,
                            struct outcome *o);
+
+/* queue.c; [lock] held for all */
+struct sx_request *sx_queue_head(const struct sx_model *model);
+void sx_queue_insert(struct sx_model *model, struct sx_request *request);
+void sx_queue_remove(struct sx_model *model, struct sx_request *request);
+/* Take a request out of the server; `done` is called by the flush. */
+void sx_request_finish(struct sx_server *server, struct sx_request *request, struct outcome *o);
+void sx_queue_expire(struct sx_server *server, struct sx_request *request, uint64_t now,
+                     struct outcome *o);
+/* Drop what cannot end in time; returns the earliest deadline that is left. */
+uint64_t sx_queue_expire_late(struct sx_server *server, struct sx_model *model, uint64_t now,
+                              struct outcome *o);
+/* May a request run although it is predicted to be late? */
+bool sx_model_may_probe(const struct sx_model *model, uint64_t now);
+/* Predicted time in ns of `samples` on an idle server. */
+double sx_model_least_ns(const struct sx_model *model, unsigned samples);
+
+/* run.c: run a session.  Outputs with declared shapes (a free first dimension is `batch`, unless
+ * that is -1) are put into `pool`; self_alloc becomes true when the declarations do not hold. */
+enum sx_rc sx_run_ports(struct sx_session *session, const struct sx_tensor *inputs,
+                        const struct sx_port *ports, struct sx_tensor *outputs, size_t n,
+                        int64_t batch, struct sx_pool *pool, atomic_bool *self_alloc,
+                        uint64_t *ret_ns, struct sx_err *err);
+
+/* variant.c: plan a model for several devices and make its variants resident. Blocks. */
+enum sx_rc sx_variants_create(struct sx_model *model, struct sx_err *err);
+void sx_variants_destroy(struct sx_model *model);
+double sx_variants_least_ns(const struct sx_model *model, unsigned samples);
+
+/* flow.c */
+enum sx_rc sx_flow_create(struct sx_model *model, unsigned variant, struct sx_flow **ret_flow);
+void sx_flow_destroy(struct sx_flow *flow);
+/* The request's inputs into the slots, tasks ready to be submitted. [lock] held. */
+void sx_flow_begin(struct sx_flow *flow, struct sx_request *request, uint64_t now,
+                   void (*done)(struct sx_task *task));
+void sx_flow_submit(struct sx_flow *flow);
+/* The slots into the request's outputs, or the flow's error. After the last step. */
+void sx_flow_finish(struct sx_flow *flow);
+
+/* fleet.c: pump and admission with several devices. [lock] held. */
+void sx_fleet_pump(struct sx_server *server, uint64_t now, struct outcome *o);
+/* When a request of this model that arrives now is predicted to end. */
+uint64_t sx_fleet_predict(struct sx_server *server, struct sx_model *model, unsigned samples,
+                          uint64_t now);
 
 /* job.c */
 enum sx_rc sx_job_create(struct sx_model *model, struct sx_job **ret_job);

@@ -160,6 +160,7 @@ class Infer(unittest.TestCase):
                 "f8.npy", "order.npy", "big.npy", "short.npy", "head.npy", "not.npy", "bad.pb",
                 "odd.raw", "missing.npy")),
             ["--device", "gpu:77", "--random", "1"],
+            ["--device", "cpu:0@0", "--random", "1"],
         ):
             with self.subTest(arguments):
                 done = run("infer", model, *arguments)

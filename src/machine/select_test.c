@@ -1,0 +1,191 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/* select_test.c - what `--device` texts make of a machine, and which ones are refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "machine/machine_int.h"
+
+#define MOST 4
+
+static struct sx_machine *synthetic(const char *text)
+{
+    struct sx_machine *m = NULL;
+    struct sx_err err = {0};
+    if (sx_machine_from_synthetic(text, &m, &err))
+        fail_msg("%s", err.message);
+    return m;
+}
+
+/* "cpu:1@8[1]x8 cpu:0[0]x1": each device with the processors of its units and its slow-down. */
+static void describe(const struct sx_machine *m, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = 0;
+    for (unsigned d = 0; d < m->n_devices; d++) {
+        const struct sx_device *dev = &m->devices[d];
+        assert_string_equal(dev->kind, "cpu");
+        n += (size_t)snprintf(text + n, size - n, "%s%s[", d ? " " : "", dev->name);
+        for (unsigned u = 0; u < dev->n_units; u++)
+            n += (size_t)snprintf(text + n, size - n, "%s%d", u ? " " : "",
+                                  m->units[dev->first_unit + u].cpu);
+        n += (size_t)snprintf(text + n, size - n, "]x%g", dev->slowdown);
+    }
+    assert_true(n < size);
+}
+
+static void gives(const char *a, const char *b, const char *c, const char *expected)
+{
+    const char *texts[3] = {a, b, c};
+    size_t n = c ? 3 : b ? 2 : a ? 1 : 0;
+    struct sx_machine *m = synthetic("core:8 pu:1");
+    struct sx_err err = {0};
+    char got[256];
+    if (sx_machine_select(m, texts, n, &err))
+        fail_msg("%s", err.message);
+    describe(m, got, sizeof got);
+    assert_string_equal(got, expected);
+    sx_machine_destroy(m);
+}
+
+static void test_one(void **state)
+{
+    (void)state;
+    gives(NULL, NULL, NULL, "cpu[0 1 2 3 4 5 6 7]x1");
+    gives("cpu", NULL, NULL, "cpu[0 1 2 3 4 5 6 7]x1");
+    gives("cpu:2", NULL, NULL, "cpu:2[2]x1");
+    gives("cpu:0-2", NULL, NULL, "cpu:0-2[0 1 2]x1");
+    gives("cpu:3,1", NULL, NULL, "cpu:3,1[1 3]x1");
+    gives("cpu:0,2-3", NULL, NULL, "cpu:0,2-3[0 2 3]x1");
+    gives("cpu:1,0-2,1", NULL, NULL, "cpu:1,0-2,1[0 1 2]x1"); /* twice in one device */
+    gives("cpu@4", NULL, NULL, "cpu@4[0 1 2 3 4 5 6 7]x4");
+    gives("cpu:1@2.5", NULL, NULL, "cpu:1@2.5[1]x2.5");
+    gives("cpu:1@1", NULL, NULL, "cpu:1@1[1]x1");
+    gives("cpu:1@1000", NULL, NULL, "cpu:1@1000[1]x1000");
+    gives("cpu:7,6,5,4,3,2,1,0,1,2,3", NULL, NULL, "cpu:0,..[0 1 2 3 4 5 6 7]x1");
+    gives("cpu:7,6,5,4,3,2,1,1,2,3@12.5", NULL, NULL, "cpu:1,..@12.5[1 2 3 4 5 6 7]x12.5");
+}
+
+static void test_several(void **state)
+{
+    (void)state;
+    gives("cpu:0", "cpu:1@8", NULL, "cpu:0[0]x1 cpu:1@8[1]x8");
+    gives("cpu:1@8", "cpu:0", NULL, "cpu:1@8[1]x8 cpu:0[0]x1");
+    gives("cpu:0,2", "cpu:1,3@2", "cpu:7", "cpu:0,2[0 2]x1 cpu:1,3@2[1 3]x2 cpu:7[7]x1");
+}
+
+static void refused(const char *a, const char *b)
+{
+    const char *texts[2] = {a, b};
+    struct sx_machine *m = synthetic("core:4 pu:1");
+    struct sx_err err = {0};
+    char got[256];
+    assert_int_equal(sx_machine_select(m, texts, b ? 2 : 1, &err), SX_INVALID);
+    assert_int_equal(err.rc, SX_INVALID);
+    assert_int_not_equal(strlen(err.message), 0);
+    assert_int_not_equal(strlen(err.hint), 0);
+    describe(m, got, sizeof got);
+    assert_string_equal(got, "cpu[0 1 2 3]x1"); /* as it was */
+    sx_machine_destroy(m);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "",          "gpu",       "cpu:",       "cpu:a",      "cpu:4",    "cpu:2-1",
+        "cpu:0-",    "cpu:0,",    "cpu:-1",     "cpu:0x",     "cpu: 1",   "CPU",
+        "cpu:0;1",   "cpu,cpu",   "cpu:0-4",    "cpu:0--1",   "cpu:1,,2", "cpu:99999999999",
+        "cpux",      "cpu:0@",    "cpu:0@0",    "cpu:0@0.99", "cpu:0@-2", "cpu:0@1000.1",
+        "cpu:0@1e3", "cpu:0@nan", "cpu:0@inf",  "cpu:0@0x10", "cpu:0@2x", "cpu:0@2@3",
+        "cpu:0@2,1", "cpu@",      "cpu:0@1.2.", "cpu:@2",     "cpu:0@.5", "cpu:0@ 2",
+        "@2",        "cpu2",      "cpu:0 @2",   "cpu:0@1001",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        refused(bad[i], NULL);
+        refused("cpu:0", bad[i]);
+        refused(bad[i], "cpu:3");
+    }
+    refused("cpu", "cpu:0");
+    refused("cpu:0", "cpu");
+    refused("cpu:0-2", "cpu:2-3@4");
+    refused("cpu:1", "cpu:1@8");
+}
+
+/* Random devices against a table of who has which unit. */
+static void test_random(void **state)
+{
+    (void)state;
+    struct sx_rng rng;
+    sx_rng_init(&rng, 20);
+    unsigned refusals = 0;
+    for (unsigned round = 0; round < 2000; round++) {
+        char text[MOST][64];
+        const char *texts[MOST];
+        bool has[MOST][8] = {0};
+        double slow[MOST];
+        unsigned n = 1 + (unsigned)sx_rng_below(&rng, MOST);
+        for (unsigned d = 0; d < n; d++) {
+            int len = snprintf(text[d], sizeof text[d], "cpu");
+            unsigned pieces = 1 + (unsigned)sx_rng_below(&rng, 2);
+            for (unsigned i = 0; i < pieces; i++) {
+                unsigned a = (unsigned)sx_rng_below(&rng, 8),
+                         b = a + (unsigned)sx_rng_below(&rng, 2);
+                b = b > 7 ? 7 : b;
+                len += snprintf(text[d] + len, sizeof text[d] - (size_t)len, "%c%u-%u",
+                                i ? ',' : ':', a, b);
+                for (unsigned u = a; u <= b; u++)
+                    has[d][u] = true;
+            }
+            slow[d] = 1 + (double)sx_rng_below(&rng, 20);
+            snprintf(text[d] + len, sizeof text[d] - (size_t)len, "@%.0f", slow[d]);
+            texts[d] = text[d];
+        }
+        bool clash = false;
+        for (unsigned u = 0; u < 8; u++) {
+            unsigned owners = 0;
+            for (unsigned d = 0; d < n; d++)
+                owners += has[d][u];
+            clash |= owners > 1;
+        }
+        struct sx_machine *m = synthetic("core:8 pu:1");
+        enum sx_rc rc = sx_machine_select(m, texts, n, NULL);
+        assert_int_equal(rc, clash ? SX_INVALID : SX_OK);
+        refusals += clash;
+        if (!clash) {
+            unsigned k = 0;
+            assert_int_equal(m->n_devices, n);
+            for (unsigned d = 0; d < n; d++) {
+                assert_int_equal(m->devices[d].first_unit, k);
+                assert_true(m->devices[d].slowdown == slow[d]);
+                for (int u = 0; u < 8; u++)
+                    if (has[d][u])
+                        assert_int_equal(m->units[k++].cpu, u);
+                assert_int_equal(m->devices[d].first_unit + m->devices[d].n_units, k);
+            }
+            assert_int_equal(m->n_units, k);
+        }
+        sx_machine_destroy(m);
+    }
+    assert_in_range(refusals, 100, 1900); /* both happen */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one),
+        cmocka_unit_test(test_several),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_random),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
