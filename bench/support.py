@@ -127,7 +127,7 @@ class Check:
             return "short"
         how, bound = self.goal
         held = {"<=": self.value <= bound, ">=": self.value >= bound, "<": self.value < bound,
-                "==": self.value == bound}[how]
+                ">": self.value > bound, "==": self.value == bound}[how]
         return "ok" if held else "short"
 
     def data(self):
@@ -161,6 +161,13 @@ class Report:
     def detail(self, text=""):
         """A line below the table; not in the JSON."""
         self.lines.append(text)
+
+    def table(self, rows, left=(0,)):
+        """Rows of texts below the table, the head first; columns in `left` begin alike."""
+        width = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+        for r in rows:
+            self.detail("  ".join(c.ljust(w) if i in left else c.rjust(w)
+                                  for i, (c, w) in enumerate(zip(r, width))).rstrip())
 
     def print(self):
         """Prints the result; the exit status says whether every goal was reached."""
@@ -587,6 +594,87 @@ def compare(model, *options):
     if done.returncode:
         die(f"compare ended with status {done.returncode}:\n{done.stderr[-2000:]}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+class Compare:
+    """A running bench/compare that measures what it is told, one line at a time.
+
+    Several may be loaded at once, as long as one measures: what waits sleeps."""
+
+    def __init__(self, model, *arguments):
+        self.log = tempfile.TemporaryFile("w+", prefix="staronnx-bench-")
+        self.process = subprocess.Popen(
+            [helper_program("compare"), str(model), *map(str, arguments)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.ready = self.answer()  # loading takes all cores: nobody should measure beside it
+        self.targets = [str(a) for a in arguments]
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.log.seek(0)
+            die(f"compare ended early:\n{self.log.read()[-2000:]}")
+        return json.loads(line)
+
+    def measure(self, load, seconds, seed, target=None):
+        """The last of the arguments is the target, where there is but one."""
+        try:
+            print(target or self.targets[-1], load, f"{seconds:.3f}", seed,
+                  file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # `answer` says why
+        return self.answer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+def lone_ms(path, runs=30):
+    """What a lone Run of plain ONNX Runtime takes on one thread: the median, in ms."""
+    session = plain_session(path, 1)
+    feed = {i.name: np.ones([d if isinstance(d, int) else 1 for d in i.shape],
+                            np.float32 if i.type == "tensor(float)" else np.int64)
+            for i in session.get_inputs()}
+    times = []
+    for _ in range(runs):
+        at = time.perf_counter()
+        session.run(None, feed)
+        times.append(1000 * (time.perf_counter() - at))
+    return median(times)
+
+
+# --- devices that are not equal -----------------------------------------------------------------
+
+def emulated(k):
+    """For notes: what a device pair really is."""
+    return f"EMULATED: cpu:1@{k} is a core that computes and then waits {k - 1} times as long"
+
+
+def pair(k):
+    """Options: a core at full speed and one slowed down k times."""
+    return ["--device", "cpu:0", "--device", f"cpu:1@{k}"]
+
+
+FAST = ["--device", "cpu:0"]
+
+
+def two_cores():
+    if cores() < 2:
+        die("two cores are needed: one is the slow device")
 
 
 @contextlib.contextmanager
