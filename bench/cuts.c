@@ -17,15 +17,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/sbuf.h"
-#include "engine/engine.h"
-#include "graph/stage.h"
+#include "chain.h"
 #include "judge.h"
-#include "machine/machine.h"
 #include "partition/metis.h"
-#include "perf/dataset.h"
 
 #define MAX_STAGES 4
 #define RAW        64  /* METIS's partitions for each seed */
@@ -40,32 +36,10 @@ static struct {
     uint64_t seed;
 } opt = {.runs = 7, .inputs = 3, .seed = 1};
 
-static void or_die(enum sx_rc rc, const struct sx_err *err)
-{
-    if (!rc)
-        return;
-    fprintf(stderr, "cut-cases: %s%s%s\n", err->message, *err->hint ? "; " : "", err->hint);
-    exit(1);
-}
-
-static void *need(void *memory)
-{
-    if (!memory) {
-        fprintf(stderr, "cut-cases: out of memory\n");
-        exit(1);
-    }
-    return memory;
-}
-
 /* --- the model, its answers, its times ------------------------------------------------------ */
 
 struct whole {
-    struct sx_engine *engine;
-    struct sx_engine_model *model;
-    const struct sx_dag *dag;
-    const struct sx_port *in, *out;
-    size_t n_in, n_out;
-    struct sx_dataset data;
+    struct chain_model m;
     struct sx_tensor *answer; /* [input * n_out + output] */
     bool finite, varied;      /* its answers are numbers, and differ between inputs */
     double *node_ns;
@@ -84,37 +58,18 @@ static bool is_finite(const struct sx_tensor *t)
 static void open_whole(struct whole *w, const struct sx_machine *machine)
 {
     struct sx_err err = {0};
-    struct sx_engine_config ec = {.name = "ort",
-                                  .cache_dir = opt.cache,
-                                  .library = getenv("STARONNX_ONNXRUNTIME"),
-                                  .machine_id = machine->id};
-    or_die(sx_engine_create(&ec, &w->engine, &err), &err);
-    or_die(sx_engine_open_model(w->engine, opt.model, &w->model, &err), &err);
-    or_die(sx_engine_graph(w->model, &w->dag, &err), &err);
-    w->n_in = sx_engine_inputs(w->model, &w->in);
-    w->n_out = sx_engine_outputs(w->model, &w->out);
-
-    struct sx_model_info *info = need(calloc(1, sizeof *info));
-    for (size_t i = 0; i < w->n_in && i < SX_INPUTS_MAX; i++) {
-        struct sx_input_info *input = &info->input[info->n_inputs++];
-        snprintf(input->name, sizeof input->name, "%s", w->in[i].name);
-        input->dtype = w->in[i].dtype;
-        input->rank = w->in[i].rank;
-        for (int d = 0; d < input->rank; d++)
-            input->dims[d] = w->in[i].dims[d] < 0 ? 1 : w->in[i].dims[d];
-    }
-    or_die(sx_dataset_generate(&w->data, info, opt.inputs, false, opt.seed, &err), &err);
-    free(info);
-
+    struct chain_model *m = &w->m;
     struct sx_session *session;
-    or_die(sx_session_create(w->model, 1, NULL, &session, &err), &err);
-    w->answer = need(calloc(opt.inputs * w->n_out, sizeof *w->answer));
+    chain_open_model(m, machine, opt.model, opt.cache, opt.inputs, opt.seed);
+    chain_or_die(sx_session_create(m->model, 1, NULL, &session, &err), &err);
+    w->answer = chain_need(calloc(opt.inputs * m->n_out, sizeof *w->answer));
     w->finite = w->varied = true;
     for (unsigned i = 0; i < opt.inputs; i++) {
-        struct sx_tensor *answer = &w->answer[i * w->n_out];
-        or_die(sx_session_run(session, &w->data.tensor[i * w->n_in], answer, NULL, &err), &err);
+        struct sx_tensor *answer = &w->answer[i * m->n_out];
+        chain_or_die(sx_session_run(session, &m->data.tensor[i * m->n_in], answer, NULL, &err),
+                     &err);
         bool same = i > 0;
-        for (size_t o = 0; o < w->n_out; o++) {
+        for (size_t o = 0; o < m->n_out; o++) {
             w->finite &= is_finite(&answer[o]);
             same = same && sx_tensor_equal(&answer[o], &w->answer[o]);
         }
@@ -122,23 +77,21 @@ static void open_whole(struct whole *w, const struct sx_machine *machine)
     }
     sx_session_destroy(session);
 
-    w->node_ns = need(calloc(w->dag->n_nodes + 1, sizeof *w->node_ns));
-    double *spread = need(calloc(w->dag->n_nodes + 1, sizeof *spread)), total[2];
-    or_die(sx_engine_profile(w->model, 1, 1, &machine->units[0].cpu, opt.runs, NULL, NULL,
-                             w->node_ns, spread, total, &err),
-           &err);
+    w->node_ns = chain_need(calloc(m->dag->n_nodes + 1, sizeof *w->node_ns));
+    double *spread = chain_need(calloc(m->dag->n_nodes + 1, sizeof *spread)), total[2];
+    chain_or_die(sx_engine_profile(m->model, 1, 1, &machine->units[0].cpu, opt.runs, NULL, NULL,
+                                   w->node_ns, spread, total, &err),
+                 &err);
     free(spread);
 }
 
 static void close_whole(struct whole *w)
 {
-    for (size_t i = 0; i < opt.inputs * w->n_out; i++)
+    for (size_t i = 0; i < opt.inputs * w->m.n_out; i++)
         sx_tensor_unref(&w->answer[i]);
     free(w->answer);
     free(w->node_ns);
-    sx_dataset_fini(&w->data);
-    sx_engine_close_model(w->model);
-    sx_engine_destroy(w->engine);
+    chain_close_model(&w->m);
 }
 
 /* --- the problem ---------------------------------------------------------------------------- */
@@ -152,15 +105,15 @@ struct problem {
 
 static void make_problem(struct problem *q, const struct whole *w, unsigned k, const double *share)
 {
-    const struct sx_dag *dag = w->dag;
+    const struct sx_dag *dag = w->m.dag;
     uint32_t n = dag->n_nodes, m = dag->n_tensors, edges = 0;
     for (uint32_t t = 0; t < m; t++)
         edges += dag->tensors[t].n_uses;
-    q->node_ns = need(calloc((size_t)n * k + 1, sizeof *q->node_ns));
-    q->bytes = need(calloc(m + 1, sizeof *q->bytes));
-    q->producer = need(calloc(m + 1, sizeof *q->producer));
-    q->use_at = need(calloc(m + 1, sizeof *q->use_at));
-    q->uses = need(calloc(edges + 1, sizeof *q->uses));
+    q->node_ns = chain_need(calloc((size_t)n * k + 1, sizeof *q->node_ns));
+    q->bytes = chain_need(calloc(m + 1, sizeof *q->bytes));
+    q->producer = chain_need(calloc(m + 1, sizeof *q->producer));
+    q->use_at = chain_need(calloc(m + 1, sizeof *q->use_at));
+    q->uses = chain_need(calloc(edges + 1, sizeof *q->uses));
     double most = 0;
     for (unsigned s = 0; s < k; s++)
         most = fmax(most, share[s]);
@@ -233,13 +186,13 @@ static void try_orders(const struct sx_part_problem *p, const uint32_t *part, un
 /* The best valid one of METIS's raw partitions; false when none is. */
 static bool raw_metis(const struct sx_part_problem *p, struct judge_value *best, size_t *ret_n)
 {
-    uint32_t *parts[RAW], *stage = need(calloc(p->n_nodes + 1, sizeof *stage));
+    uint32_t *parts[RAW], *stage = chain_need(calloc(p->n_nodes + 1, sizeof *stage));
     bool any = false;
     *ret_n = 0;
     for (uint64_t s = 0; s < SEEDS; s++) {
         struct sx_err err = {0};
         size_t n = 0;
-        or_die(sx_metis_propose(p, NULL, opt.seed + s, parts, RAW, &n, &err), &err);
+        chain_or_die(sx_metis_propose(p, NULL, opt.seed + s, parts, RAW, &n, &err), &err);
         for (size_t i = 0; i < n; i++) {
             unsigned name[MAX_STAGES] = {0, 1, 2, 3};
             try_orders(p, parts[i], name, 0, stage, best, &any);
@@ -253,55 +206,24 @@ static bool raw_metis(const struct sx_part_problem *p, struct judge_value *best,
 
 /* --- running a cut ---------------------------------------------------------------------------- */
 
-struct stage {
-    uint32_t *nodes, n, *in, *out; /* `out` lies in the memory of `in` */
-    size_t n_in, n_out;
-    struct sx_engine_model *model;
-    struct sx_session *session;
-};
-
-/* Open the stages that have nodes; *ret_valid: each may be a stage. */
-static unsigned open_stages(const struct whole *w, const uint32_t *label, unsigned k,
-                            struct stage *stages, bool *ret_valid, struct sx_err *why)
+/* Open the stages that have nodes; false: one of them may not be a stage. */
+static bool open_stages(const struct whole *w, const uint32_t *label, unsigned k,
+                        struct chain_stage *stages, unsigned *ret_n, struct sx_err *why)
 {
-    unsigned n = 0;
-    for (unsigned s = 0; s < k; s++) {
-        struct stage *stage = &stages[n];
-        struct sx_err err = {0};
-        *stage = (struct stage){.nodes = need(calloc(w->dag->n_nodes + 1, sizeof(uint32_t)))};
-        for (uint32_t v = 0; v < w->dag->n_nodes; v++) {
+    uint32_t n_nodes = w->m.dag->n_nodes, *nodes = chain_need(calloc(n_nodes + 1, sizeof *nodes));
+    enum sx_rc rc = SX_OK;
+    *ret_n = 0;
+    for (unsigned s = 0; !rc && s < k; s++) {
+        uint32_t n = 0;
+        for (uint32_t v = 0; v < n_nodes; v++) {
             if (label[v] == s)
-                stage->nodes[stage->n++] = v;
+                nodes[n++] = v;
         }
-        if (!stage->n) {
-            free(stage->nodes);
-            continue;
-        }
-        n++;
-        if (sx_dag_check_stage(w->dag, stage->nodes, stage->n, why)) {
-            *ret_valid = false;
-            return n;
-        }
-        or_die(sx_stage_ports(w->dag, stage->nodes, stage->n, &stage->in, &stage->n_in, &stage->out,
-                              &stage->n_out),
-               &(struct sx_err){.message = "out of memory"});
-        if (sx_engine_open_stage(w->model, stage->nodes, stage->n, &stage->model, why)) {
-            *ret_valid = false;
-            return n;
-        }
-        or_die(sx_session_create(stage->model, 1, NULL, &stage->session, &err), &err);
+        if (n)
+            rc = chain_open_stage(&w->m, nodes, n, &stages[(*ret_n)++], why);
     }
-    return n;
-}
-
-static void close_stages(struct stage *stages, unsigned n)
-{
-    for (unsigned s = 0; s < n; s++) {
-        sx_session_destroy(stages[s].session);
-        sx_engine_close_model(stages[s].model);
-        free(stages[s].nodes);
-        free(stages[s].in);
-    }
+    free(nodes);
+    return !rc;
 }
 
 /* The largest difference over the largest value: relative to what the tensor is about. */
@@ -322,43 +244,17 @@ static double difference(const struct sx_tensor *a, const struct sx_tensor *b)
 }
 
 /* One input through the stages, one after the other.  The largest relative difference. */
-static double run_chain(const struct whole *w, const struct stage *stages, unsigned n,
-                        unsigned input, bool *ret_bits)
+static double run_chain(const struct whole *w, const struct chain_stage *stages, unsigned n,
+                        unsigned input)
 {
-    struct sx_err err = {0};
-    const struct sx_dag *dag = w->dag;
-    struct sx_tensor *value = need(calloc(dag->n_tensors + 1, sizeof *value));
-    for (size_t i = 0; i < w->n_in; i++) {
-        uint32_t t = sx_dag_find(dag, w->in[i].name);
-        if (t != SX_DAG_NONE)
-            sx_tensor_ref(&value[t], &w->data.tensor[input * w->n_in + i]);
-    }
-    for (unsigned s = 0; s < n; s++) {
-        const struct stage *stage = &stages[s];
-        struct sx_tensor *in = need(calloc(stage->n_in + 1, sizeof *in));
-        struct sx_tensor *out = need(calloc(stage->n_out + 1, sizeof *out));
-        for (size_t i = 0; i < stage->n_in; i++)
-            in[i] = value[stage->in[i]];
-        or_die(sx_session_run(stage->session, in, out, NULL, &err), &err);
-        for (size_t o = 0; o < stage->n_out; o++)
-            value[stage->out[o]] = out[o];
-        free(in);
-        free(out);
-    }
+    struct sx_tensor *values = chain_values(&w->m, input);
     double worst = 0;
-    for (size_t o = 0; o < w->n_out; o++) {
-        uint32_t t = sx_dag_find(dag, w->out[o].name);
-        if (t == SX_DAG_NONE) {
-            or_die(SX_INTERNAL, &(struct sx_err){.message = "an output is not in the graph"});
-            continue;
-        }
-        double off = difference(&value[t], &w->answer[input * w->n_out + o]);
-        *ret_bits &= off == 0;
-        worst = fmax(worst, off);
-    }
-    for (uint32_t t = 0; t < dag->n_tensors; t++)
-        sx_tensor_unref(&value[t]);
-    free(value);
+    for (unsigned s = 0; s < n; s++)
+        chain_run_stage(&stages[s], values);
+    for (size_t o = 0; o < w->m.n_out; o++)
+        worst = fmax(
+            worst, difference(chain_output(&w->m, values, o), &w->answer[input * w->m.n_out + o]));
+    chain_drop(&w->m, values);
     return worst;
 }
 
@@ -381,29 +277,30 @@ static void one_case(const struct whole *w, unsigned k, const char *split, const
     struct sx_part_result result = {0};
     struct sx_part_options options = {.seed = opt.seed};
     uint64_t begin = sx_now();
-    or_die(sx_part_solve(&q.p, &options, &result, &err), &err);
+    chain_or_die(sx_part_solve(&q.p, &options, &result, &err), &err);
     double ms = (double)(sx_now() - begin) / 1e6;
 
     struct judge_value ours = {0}, dp = {0}, metis = {0};
     size_t raw = 0;
-    bool valid = judge_valid(&q.p, result.stage), bits = true, any = raw_metis(&q.p, &metis, &raw);
+    bool valid = judge_valid(&q.p, result.stage), any = raw_metis(&q.p, &metis, &raw);
     if (!judge_topological(&q.p, &dp))
-        or_die(SX_NO_MEMORY, &(struct sx_err){.message = "out of memory"});
-    struct stage stages[MAX_STAGES];
+        chain_or_die(SX_NO_MEMORY, &(struct sx_err){.message = "out of memory"});
+    struct chain_stage stages[MAX_STAGES];
     unsigned n = 0;
     double off = 0;
     if (valid) {
         ours = judge_value(&q.p, result.stage);
-        n = open_stages(w, result.stage, k, stages, &valid, &why);
+        valid = open_stages(w, result.stage, k, stages, &n, &why);
         for (unsigned i = 0; valid && i < opt.inputs; i++)
-            off = fmax(off, run_chain(w, stages, n, i, &bits));
-        close_stages(stages, n);
+            off = fmax(off, run_chain(w, stages, n, i));
+        for (unsigned s = 0; s < n; s++)
+            chain_close_stage(&stages[s]);
     }
     const char *name = strrchr(opt.model, '/');
     printf("{\"model\": \"%s\", \"stages\": %u, \"split\": \"%s\", \"nodes\": %u, \"used\": %u, "
            "\"valid\": %s, \"bits\": %s, \"max_rel\": %.3g, \"finite\": %s, \"varied\": %s",
-           name ? name + 1 : opt.model, k, split, w->dag->n_nodes, n, valid ? "true" : "false",
-           valid && bits ? "true" : "false", off, w->finite ? "true" : "false",
+           name ? name + 1 : opt.model, k, split, w->m.dag->n_nodes, n, valid ? "true" : "false",
+           valid && off == 0 ? "true" : "false", off, w->finite ? "true" : "false",
            w->varied ? "true" : "false");
     print_value("plan", valid ? &ours : NULL);
     print_value("dp", &dp);
@@ -418,7 +315,7 @@ static void one_case(const struct whole *w, unsigned k, const char *split, const
     printf(", \"raw\": %zu, \"method\": \"%s\", \"refined\": %s, \"solve_ms\": %.1f, \"note\": "
            "%s}\n",
            raw, sx_part_method_text(result.method), result.refined ? "true" : "false", ms,
-           (const char *)need(note.data));
+           (const char *)chain_need(note.data));
     fflush(stdout);
     sx_sbuf_free(&note);
     sx_part_result_fini(&result);
@@ -465,10 +362,7 @@ int main(int argc, char **argv)
     sx_log_set_level(SX_LOG_WARNING);
     struct sx_err err = {0};
     struct sx_machine *machine;
-    or_die(sx_machine_detect(&machine, &err), &err);
-    char cache[4096];
-    if (!opt.cache && !sx_cache_dir(cache, sizeof cache))
-        opt.cache = cache;
+    chain_or_die(sx_machine_detect(&machine, &err), &err);
     struct whole w = {0};
     open_whole(&w, machine);
     for (unsigned k = 2; k <= MAX_STAGES; k++) {

@@ -661,7 +661,7 @@ def lone_ms(path, runs=30):
 
 def emulated(k):
     """For notes: what a device pair really is."""
-    return f"EMULATED: cpu:1@{k} is a core that computes and then waits {k - 1} times as long"
+    return f"EMULATED: cpu:1@{k} is a core that computes, then waits until {k} times that have passed"
 
 
 def pair(k):
