@@ -105,8 +105,7 @@ static enum sx_rc describe_value(const Onnx__ValueInfoProto *info, struct sx_onn
     return SX_OK;
 }
 
-/* How many elements ConstantOfShape makes of a (checked) constant; 0 if that makes no sense. */
-static uint64_t made_by(const Onnx__TensorProto *shape)
+uint64_t sx_onnx_made_by(const Onnx__TensorProto *shape)
 {
     int64_t dims[SX_MAX_RANK];
     size_t rank = shape->has_raw_data ? shape->raw_data.len / 8 : shape->n_int64_data;
@@ -152,7 +151,7 @@ static enum sx_rc describe(struct sx_onnx *m, struct sx_err *err)
             continue;
         int shape = sx_names_get(&constants, n->input[0]);
         if (shape >= 0)
-            m->made_parameters += made_by(g->initializer[shape]);
+            m->made_parameters += sx_onnx_made_by(g->initializer[shape]);
     }
     sx_names_fini(&constants);
     return full ? sx_fail(err, SX_NO_MEMORY, "no memory to read the model") : rc;

@@ -36,4 +36,8 @@ enum sx_rc sx_onnx_check(struct sx_onnx *model, struct sx_err *err);
 enum sx_rc sx_onnx_describe(const struct sx_onnx *model, const Onnx__TensorProto *t,
                             struct sx_onnx_initializer *ret_initializer, struct sx_err *err);
 
+/* onnx.c: how many elements ConstantOfShape makes of a (checked) constant; 0 if that makes no
+ * sense. */
+uint64_t sx_onnx_made_by(const Onnx__TensorProto *shape);
+
 #endif
