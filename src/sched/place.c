@@ -1,0 +1,385 @@
+/* SPDX-FileCopyrightText: StarONNX developers
+ * SPDX-License-Identifier: Apache-2.0 */
+/*
+ * place.c - look ahead by list scheduling; start what the look-ahead has on an idle device now.
+ *
+ * Words.  line   what is placed on one device, as the time it is free from; plus one gap before
+ *                that, where a shorter task fits.
+ *         offer  how a request would run as one variant, given the lines.
+ *
+ * Always true of an answer `start`
+ *   P1  the variant's first device holds at most max_in_flight tasks.
+ *   P2  no other variant of that request would end sooner, as far as is known now; so it ends
+ *       after the deadline only if all would.
+ *   P3  an idle system starts something, if any request has a variant.
+ *
+ * Times inside are doubles in ns from now.  Cost: waiting * variants * stages.
+ */
+#include "sched/place.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#include "base/clock.h"
+
+/* A task that runs over its time is believed to run on for as long as it is late already, and for
+ * at least this share of its time. */
+#define LATE_SHARE 0.02
+/* What is assumed of a task that was never measured, at first. */
+#define UNKNOWN_NS 1e6
+/* Jobs in flight that may still need a device, for a variant that needs it after its first stage:
+ * beyond, its first stage would only run ahead. */
+#define PILE       8
+
+struct line {
+    double free;             /* the end of all that is placed */
+    double gap_from, gap_to; /* the first time between; empty when gap_to <= gap_from */
+    double handed_end;       /* the end of the tasks that the device holds now */
+    double late;             /* when to look again at its running task; INFINITY: none runs */
+    unsigned handed;         /* tasks that the device holds now */
+    unsigned ahead;          /* jobs in flight that still need it */
+};
+
+struct offer {
+    double end, cost;
+    double start, push; /* of the first stage; by how much it delays a later stage in flight */
+    unsigned variant;
+};
+
+/* --- the lines of the jobs in flight --------------------------------------------------------- */
+
+static const struct sx_place_variant *variant_of(const struct sx_place *state, unsigned model,
+                                                 unsigned variant)
+{
+    return &state->variants[model][variant];
+}
+
+static double since(uint64_t then, uint64_t now)
+{
+    return now > then ? (double)(now - then) : 0;
+}
+
+static void append(struct line *l, double start, double ns)
+{
+    if (start > l->free && l->gap_to <= l->gap_from) {
+        l->gap_from = l->free;
+        l->gap_to = start;
+    }
+    l->free = start + ns;
+}
+
+/* How long a task that has run for `elapsed` runs on. */
+static double remaining(double ns, double elapsed)
+{
+    if (ns <= 0)
+        return fmax(elapsed, UNKNOWN_NS);
+    return fmax(ns - elapsed, fmax(LATE_SHARE * ns, elapsed - ns));
+}
+
+/* Run the jobs in flight to their end, each task in its device's order. */
+static void lines_in_flight(const struct sx_place *state, uint64_t now, struct line *lines)
+{
+    struct {
+        double ready;
+        unsigned stage;
+    } at[SX_PLACE_JOBS];
+    unsigned n = state->n_jobs < SX_PLACE_JOBS ? state->n_jobs : SX_PLACE_JOBS;
+
+    for (unsigned d = 0; d < state->n_devices; d++)
+        lines[d] = (struct line){.late = INFINITY};
+    for (unsigned j = 0; j < n; j++) {
+        const struct sx_place_job *job = &state->jobs[j];
+        const struct sx_place_variant *v = variant_of(state, job->model, job->variant);
+        at[j].stage = job->stage;
+        at[j].ready = -since(job->stage_ready, now);
+        unsigned seen = 0; /* devices, as bits: one that it needs twice counts once */
+        for (unsigned i = job->stage; i < v->n_stages; i++) {
+            lines[v->device[i]].ahead += !(seen >> v->device[i] & 1);
+            seen |= 1U << v->device[i];
+        }
+        if (job->stage >= v->n_stages)
+            continue;
+        struct line *l = &lines[v->device[job->stage]];
+        l->handed++;
+        if (!job->stage_began)
+            continue;
+        double ns = v->ns[job->stage], elapsed = since(job->stage_began, now);
+        l->free = fmax(l->free, remaining(ns, elapsed));
+        l->handed_end = l->free;
+        l->late = fmin(l->late, l->free + LATE_SHARE * ns);
+        at[j].ready = l->free;
+        at[j].stage++;
+    }
+    for (;;) {
+        unsigned next = n;
+        for (unsigned j = 0; j < n; j++) {
+            unsigned n_stages =
+                variant_of(state, state->jobs[j].model, state->jobs[j].variant)->n_stages;
+            if (at[j].stage < n_stages && (next == n || at[j].ready < at[next].ready))
+                next = j;
+        }
+        if (next == n)
+            break;
+        const struct sx_place_job *job = &state->jobs[next];
+        const struct sx_place_variant *v = variant_of(state, job->model, job->variant);
+        unsigned stage = at[next].stage++;
+        struct line *l = &lines[v->device[stage]];
+        double ns = v->ns[stage] > 0 ? v->ns[stage] : UNKNOWN_NS;
+        append(l, fmax(l->free, at[next].ready), ns);
+        at[next].ready = l->free;
+        if (stage == job->stage)
+            l->handed_end = l->free;
+    }
+}
+
+/* --- offers ----------------------------------------------------------------------------------- */
+
+static bool known(const struct sx_place_variant *v)
+{
+    for (unsigned i = 0; i < v->n_stages; i++) {
+        if (!(v->ns[i] > 0 && isfinite(v->ns[i])))
+            return false;
+    }
+    return v->n_stages > 0;
+}
+
+static double start_on(const struct line *l, double ready, double ns)
+{
+    double start = fmax(ready, l->gap_from);
+    return start + ns <= l->gap_to ? start : fmax(ready, l->free);
+}
+
+/* Where the stages of `v` would run; returns the end. */
+static double walk(const struct sx_place_variant *v, const struct line *lines, double first)
+{
+    double t = first + v->ns[0];
+    for (unsigned i = 1; i < v->n_stages; i++)
+        t = start_on(&lines[v->device[i]], t, v->ns[i]) + v->ns[i];
+    return t;
+}
+
+static void put(struct line *l, double start, double ns)
+{
+    if (start >= l->free) {
+        append(l, start, ns);
+    } else if (start + ns <= l->gap_to) {
+        if (start > l->gap_from) /* what is before it is the larger part, most often */
+            l->gap_to = start;
+        else
+            l->gap_from = start + ns;
+    } else { /* it pushes what begins at the end of the gap */
+        l->free += start + ns - l->gap_to;
+        l->gap_to = l->gap_from;
+    }
+}
+
+static void take(const struct sx_place_variant *v, struct line *lines, double first)
+{
+    double t = first;
+    for (unsigned i = 0; i < v->n_stages; i++) {
+        struct line *l = &lines[v->device[i]];
+        if (i)
+            t = start_on(l, t, v->ns[i]);
+        put(l, t, v->ns[i]);
+        t += v->ns[i];
+    }
+}
+
+static bool piled_up(const struct sx_place_variant *v, const struct line *in_flight)
+{
+    for (unsigned i = 1; i < v->n_stages; i++) {
+        if (in_flight[v->device[i]].ahead >= PILE)
+            return true;
+    }
+    return false;
+}
+
+/* May it be handed over now, so that it starts at `start`? */
+static bool can_start(const struct sx_place *state, const struct sx_place_variant *v,
+                      const struct line *in_flight, double start)
+{
+    const struct line *l = &in_flight[v->device[0]];
+    if (l->handed > state->max_in_flight || state->n_jobs >= SX_PLACE_JOBS)
+        return false;
+    return start <= (l->handed ? l->handed_end : 0);
+}
+
+static bool best_offer(const struct sx_place *state, unsigned model, double slack,
+                       const struct line *in_flight, const struct line *lines, struct offer *ret)
+{
+    *ret = (struct offer){.cost = INFINITY};
+    for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
+        const struct sx_place_variant *v = variant_of(state, model, vi);
+        if (!known(v) || piled_up(v, in_flight))
+            continue;
+        const struct line *l = &lines[v->device[0]];
+        struct offer o = {.variant = vi, .start = start_on(l, 0, v->ns[0])};
+        o.end = walk(v, lines, o.start);
+        o.cost = o.end;
+        /* A device that idles until a later stage arrives may start it before, in spite of that
+         * stage, when this wins more time than that loses. */
+        if (o.start > l->gap_from && l->gap_to > l->gap_from) {
+            double end = walk(v, lines, l->gap_from), push = l->gap_from + v->ns[0] - l->gap_to;
+            if (end + push < o.end) {
+                o.start = l->gap_from;
+                o.push = push;
+                o.end = end;
+                o.cost = end + push;
+            }
+        }
+        if (o.end > slack)
+            o.cost += 1e15 + o.end; /* only if all are late */
+        /* Of equals, the one with fewer stages, then the first. */
+        if (o.cost < ret->cost * (1 - 1e-9) - 1)
+            *ret = o;
+    }
+    return isfinite(ret->cost);
+}
+
+/* Place the waiting requests in order; those that would be late come after all others, since
+ * their answers are worth least.  With `ret`, stop at the first that can start now and say so;
+ * otherwise `ret_pace` is the time by which each request makes the queue longer. */
+static bool place_waiting(const struct sx_place *state, uint64_t now, struct line *lines,
+                          const struct line *in_flight, struct sx_place_action *ret,
+                          double *ret_pace)
+{
+    uint64_t late = 0; /* a bit for each waiting request */
+    unsigned n = state->n_waiting < SX_PLACE_LOOK ? state->n_waiting : SX_PLACE_LOOK;
+    double half_end = 0, end = 0;
+    for (unsigned pass = 0; pass < (ret ? 2 : 1); pass++) {
+        for (unsigned i = 0; i < n; i++) {
+            const struct sx_place_request *r = &state->waiting[i];
+            if (pass && !(late >> i & 1))
+                continue;
+            double slack = r->deadline == SX_NEVER ? INFINITY
+                           : r->deadline > now     ? (double)(r->deadline - now)
+                                                   : 0;
+            struct offer o;
+            if (!best_offer(state, r->model, slack, in_flight, lines, &o))
+                continue;
+            if (!pass && o.end > slack) {
+                late |= UINT64_C(1) << i;
+                continue;
+            }
+            const struct sx_place_variant *v = variant_of(state, r->model, o.variant);
+            if (ret && can_start(state, v, in_flight, o.start)) {
+                *ret = (struct sx_place_action){.start = true,
+                                                .request = i,
+                                                .variant = o.variant,
+                                                .predicted_end = sx_time_add(now, (uint64_t)o.end),
+                                                .wake_at = SX_NEVER};
+                return true;
+            }
+            take(v, lines, o.start);
+            end = fmax(end, o.end);
+            if (i < n / 2)
+                half_end = end;
+        }
+    }
+    if (ret_pace)
+        *ret_pace = n ? (end - half_end) / (n - n / 2) : 0;
+    return false;
+}
+
+/* A variant that nobody has measured: one job at a time, and the youngest request, whose wait is
+ * the shortest so far, pays for it. */
+static bool try_unknown(const struct sx_place *state, const struct line *in_flight,
+                        struct sx_place_action *ret)
+{
+    if (state->n_jobs >= SX_PLACE_JOBS)
+        return false;
+    for (unsigned i = state->n_waiting; i-- > 0;) {
+        unsigned model = state->waiting[i].model;
+        for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
+            const struct sx_place_variant *v = variant_of(state, model, vi);
+            if (known(v) || !v->n_stages || in_flight[v->device[0]].ahead)
+                continue;
+            bool tried = false;
+            for (unsigned j = 0; j < state->n_jobs && !tried; j++)
+                tried = state->jobs[j].model == model && state->jobs[j].variant == vi;
+            if (tried)
+                continue;
+            *ret = (struct sx_place_action){.start = true,
+                                            .request = i,
+                                            .variant = vi,
+                                            .predicted_end = SX_NEVER,
+                                            .wake_at = SX_NEVER};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The oldest request that an idle device can take whole; cut only if its model has no other. */
+static bool greedy(const struct sx_place *state, uint64_t now, const struct line *in_flight,
+                   struct sx_place_action *ret)
+{
+    if (state->n_jobs >= SX_PLACE_JOBS)
+        return false;
+    for (unsigned i = 0; i < state->n_waiting; i++) {
+        unsigned model = state->waiting[i].model, fewest = SX_PLACE_STAGES;
+        for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
+            unsigned n = variant_of(state, model, vi)->n_stages;
+            fewest = n && n < fewest ? n : fewest;
+        }
+        double least = INFINITY;
+        for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
+            const struct sx_place_variant *v = variant_of(state, model, vi);
+            if (v->n_stages != fewest || in_flight[v->device[0]].handed)
+                continue;
+            double ns = 0;
+            for (unsigned k = 0; k < v->n_stages; k++)
+                ns += v->ns[k];
+            if (ns < least) {
+                least = ns;
+                *ret = (struct sx_place_action){.start = true,
+                                                .request = i,
+                                                .variant = vi,
+                                                .predicted_end = sx_time_add(now, (uint64_t)ns),
+                                                .wake_at = SX_NEVER};
+            }
+        }
+        if (isfinite(least))
+            return true;
+    }
+    return false;
+}
+
+void sx_place_decide(const struct sx_place *state, uint64_t now, struct sx_place_action *ret_action)
+{
+    struct line in_flight[SX_PLACE_DEVICES], lines[SX_PLACE_DEVICES];
+    *ret_action = (struct sx_place_action){.wake_at = SX_NEVER};
+    if (!state->n_waiting)
+        return;
+    lines_in_flight(state, now, in_flight);
+    double late = INFINITY;
+    bool any = false;
+    for (unsigned d = 0; d < state->n_devices; d++) {
+        lines[d] = in_flight[d];
+        any = any || in_flight[d].handed <= state->max_in_flight;
+        late = fmin(late, in_flight[d].late);
+    }
+    if (!any)
+        return;
+    if (state->greedy ? greedy(state, now, in_flight, ret_action)
+                      : try_unknown(state, in_flight, ret_action) ||
+                            place_waiting(state, now, lines, in_flight, ret_action, NULL))
+        return;
+    /* Whoever waits for a device that is not free when it should be may do better elsewhere. */
+    if (!state->greedy && isfinite(late))
+        ret_action->wake_at = sx_time_add(now, (uint64_t)late + 1);
+}
+
+uint64_t sx_place_predict(const struct sx_place *state, unsigned model, uint64_t now)
+{
+    struct line in_flight[SX_PLACE_DEVICES], lines[SX_PLACE_DEVICES];
+    lines_in_flight(state, now, in_flight);
+    for (unsigned d = 0; d < state->n_devices; d++)
+        lines[d] = in_flight[d];
+    double pace;
+    place_waiting(state, now, lines, in_flight, NULL, &pace);
+    struct offer o;
+    if (!best_offer(state, model, INFINITY, in_flight, lines, &o))
+        return now;
+    return sx_time_add(now, (uint64_t)(o.end + pace * state->n_more));
+}
