@@ -16,6 +16,8 @@
 #include <stdint.h>
 
 #include "base/rc.h"
+#include "graph/dag.h"
+#include "machine/machine.h"
 
 #define SX_PROFILE_FORMAT 1
 
@@ -47,25 +49,38 @@ struct sx_profile {
     size_t n_links;
 };
 
-/* A zeroed profile is empty. */
+/* What identifies a measurement: the operators with their shapes and the sizes of their weights
+ * (two models that differ in the weights' values alone share their times), the machine, the
+ * engine.  The DAG must be typed. */
+void sx_profile_key_make(struct sx_profile_key *key, const struct sx_dag *dag,
+                         const struct sx_machine *machine, const char *engine_version);
+/* Where a profile of this key is kept: CACHE_DIR/profiles/HASH.json.  SX_INVALID: does not fit. */
+enum sx_rc sx_profile_cache_path(const char *cache_dir, const struct sx_profile_key *key, char *buf,
+                                 size_t size, struct sx_err *err);
+
+/* A zeroed profile is empty; its owner sets `key` before the first put. */
 void sx_profile_fini(struct sx_profile *profile);
-/* Add a table or replace the one of the same (kind, units, batch); the arrays are copied. */
+/* Add a table or replace the one of the same (kind, units, batch); the arrays are copied and the
+ * copies scaled, so that the sum of the nodes is whole_ns.  SX_INVALID: a time is negative or not
+ * finite, a count is 0. */
 enum sx_rc sx_profile_put(struct sx_profile *profile, const struct sx_profile_table *table,
                           struct sx_err *err);
 enum sx_rc sx_profile_put_link(struct sx_profile *profile, const struct sx_profile_link *link,
                                struct sx_err *err);
 const struct sx_profile_table *sx_profile_get(const struct sx_profile *profile, const char *kind,
                                               unsigned units, unsigned batch);
-/* Times of each node for a batch that may not have been measured: linear between the two nearest,
- * proportional beyond.  NULL-safe on holes: SX_NOT_FOUND when nothing of that kind and number of
- * units is there.  ret_ns: n_nodes. */
+/* Times of each node for a batch that may not have been measured: linear between the nearest two
+ * that were; beyond them, on the line through the nearest two (no node ever faster at a larger
+ * batch, nor slower per sample at a larger one than below), in proportion where only one was
+ * measured.  SX_NOT_FOUND when nothing of that kind and number of units is there.  ret_ns:
+ * n_nodes; either may be NULL. */
 enum sx_rc sx_profile_node_ns(const struct sx_profile *profile, const char *kind, unsigned units,
                               unsigned batch, double *ret_ns, double *ret_whole_ns);
 /* The link between two kinds; a copy at 10 GB/s plus 1 us when it was not measured. */
 struct sx_profile_link sx_profile_link(const struct sx_profile *profile, const char *from,
                                        const char *to);
 
-/* Write atomically (a new file renamed into place). */
+/* Write atomically (a new file renamed into place); makes its directory. */
 enum sx_rc sx_profile_save(const struct sx_profile *profile, const char *path, struct sx_err *err);
 /* SX_NOT_FOUND: no such file.  SX_INVALID: damaged, cut off, of another version, or - with `key` -
  * about something else; the message says what differs and how to make a new one. */

@@ -21,6 +21,7 @@
 
 #define SX_PLAN_FORMAT     1
 #define SX_PLAN_MAX_STAGES 16
+#define SX_PLAN_MAX_JOBS   64 /* in a picture */
 
 struct sx_plan_stage {
     unsigned device; /* index in devices */
@@ -56,16 +57,24 @@ enum sx_rc sx_plan_save(const struct sx_plan *plan, const char *path, struct sx_
 enum sx_rc sx_plan_load(const char *path, const struct sx_profile_key *key,
                         struct sx_plan **ret_plan, struct sx_err *err);
 
+/* Predicted samples per second; 0 when nothing is predicted. */
+double sx_plan_throughput(const struct sx_plan *plan);
+/* "{...}" as in the file, on one line, without the nodes when `brief`. */
+void sx_plan_json(const struct sx_plan *plan, bool brief, struct sx_sbuf *out);
+
 /* What really happened to a job's stages, for comparison; times from one start. */
 struct sx_plan_span {
     unsigned job, stage;
     double begin_ns, end_ns;
 };
-/* A table for people. measured (n_stages medians, may be NULL) stands beside the prediction. */
+/* A table for people.  dag (may be NULL) names the operators; measured (n_stages medians of whole
+ * stages, 0: none; may be NULL) stands beside the prediction. */
 void sx_plan_text(const struct sx_plan *plan, const struct sx_dag *dag, const double *measured,
                   struct sx_sbuf *out);
-/* A Gantt picture of `jobs` consecutive jobs in a saturated pipeline as predicted, and, if there
- * are spans, the measured one below it on the same scale.  Self-contained SVG. */
+/* A Gantt picture of `jobs` (1 to SX_PLAN_MAX_JOBS; else the nearest) consecutive jobs in a
+ * saturated pipeline as predicted, and, if there are spans, the first `jobs` measured ones below it
+ * on the same scale, from the first one's begin.  Self-contained SVG, light or dark as the reader
+ * has it. */
 void sx_plan_gantt(const struct sx_plan *plan, unsigned jobs, const struct sx_plan_span *spans,
                    size_t n_spans, struct sx_sbuf *out);
 
