@@ -210,6 +210,37 @@ static enum sx_rc load_models(struct sx_server *server, const struct sx_texts *f
     return rc;
 }
 
+/* With several devices: where each model can run. */
+static void print_variants(struct sx_server *server)
+{
+    struct sx_variant_info v[SX_VARIANTS_MAX];
+    struct sx_model **models;
+    size_t n;
+
+    if (sx_server_models(server, &models, &n) != SX_OK)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        size_t n_variants = sx_model_variants(models[i], v, SX_VARIANTS_MAX);
+        if (n_variants)
+            fprintf(stderr, "\n  %s can run\n", sx_model_name(models[i]));
+        for (size_t k = 0; k < n_variants; k++) {
+            double sum = 0, slowest = 0;
+            for (unsigned stage = 0; stage < v[k].n_stages; stage++) {
+                double ns = v[k].predicted_ns[stage];
+                sum += ns;
+                slowest = ns > slowest ? ns : slowest;
+            }
+            if (slowest > 0)
+                fprintf(stderr, "    %-40s  %9.2f ms  %9.1f requests/s\n", v[k].name, sum * 1e-6,
+                        1e9 / slowest);
+            else
+                fprintf(stderr, "    %-40s  (not measured yet)\n", v[k].name);
+        }
+        sx_model_unref(&models[i]);
+    }
+    free(models);
+}
+
 static void print_table(struct sx_server *server)
 {
     struct sx_model_entry *entries;
@@ -230,8 +261,9 @@ static void print_table(struct sx_server *server)
         fprintf(stderr, "  %-*s  %7s  %s%s\n", width, entries[i].name, version,
                 entries[i].ready ? "ready" : "failed: ", entries[i].ready ? "" : entries[i].reason);
     }
-    fputc('\n', stderr);
     free(entries);
+    print_variants(server);
+    fputc('\n', stderr);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -249,6 +281,7 @@ static enum sx_rc open_engine(const struct sx_machine *machine, struct sx_engine
 static enum sx_rc create_server(const struct sx_machine *machine, struct sx_engine *engine,
                                 struct sx_server **ret_server, struct sx_err *err)
 {
+    static char cache[PATH_MAX];
     struct sx_server_config config = {
         .engine = engine,
         .machine = machine,
@@ -257,6 +290,7 @@ static enum sx_rc create_server(const struct sx_machine *machine, struct sx_engi
         .default_timeout_ns = default_timeout_ms * SX_MS,
         .default_max_queue = queue_size,
         .no_profiling = no_profiling,
+        .cache_dir = !no_cache && sx_cache_dir(cache, sizeof cache) == SX_OK ? cache : NULL,
     };
 
     return sx_server_create(&config, ret_server, err);

@@ -78,6 +78,7 @@ static void start_job(struct sx_server *s, struct sx_job *job, unsigned first_un
     job->task->done = job_done;
     job->task->first_unit = first_unit;
     job->task->n_units = width;
+    job->task->slowdown = s->slowdown;
     job->model->running_jobs++;
     for (unsigned u = first_unit; u < first_unit + width; u++) {
         s->unit_busy[u] = true;

@@ -38,6 +38,8 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
         s->config.default_max_queue = DEFAULT_MAX_QUEUE;
     s->n_units = n_units;
     s->fleet = config->machine->n_devices > 1;
+    if (config->machine->n_devices == 1 && config->machine->devices[0].slowdown > 1)
+        s->slowdown = config->machine->devices[0].slowdown;
     sx_list_init(&s->flows);
     pthread_mutex_init(&s->load_lock, NULL);
     pthread_mutex_init(&s->lock, NULL);

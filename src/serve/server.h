@@ -166,6 +166,7 @@ struct sx_variant_info {
     double latency_ns;                       /* measured: from start to end of a job; 0: never */
     uint64_t runs;
 };
+#define SX_VARIANTS_MAX 16 /* of one model */
 size_t sx_model_variants(struct sx_model *model, struct sx_variant_info *infos, size_t cap);
 
 /* One run of one stage. */

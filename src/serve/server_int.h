@@ -132,7 +132,8 @@ struct sx_server {
     struct sx_clock *clock;
     struct sx_pool *pool;
     unsigned n_units;
-    bool fleet; /* [once] several devices */
+    bool fleet;      /* [once] several devices */
+    double slowdown; /* [once] of the only device; 0: none */
     pthread_mutex_t load_lock; /* the engine opens one model at a time */
 
     pthread_mutex_t lock;

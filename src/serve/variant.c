@@ -20,6 +20,8 @@
 #include "serve/server_int.h"
 
 #define MEASURE_RUNS 5
+#define REFRESH_RUNS 50   /* of a variant, before its times are believed more than the profile */
+#define REFRESH_FROM 0.03 /* and they must differ by that much */
 #define NO_SLOT      UINT32_MAX
 
 /* --- the profile --------------------------------------------------------------------------------
@@ -109,6 +111,46 @@ static enum sx_rc get_profile(struct sx_model *m, struct sx_profile *profile, st
     if (!rc && changed && *path && sx_profile_save(profile, path, &why))
         sx_warning("model '%s': %s", m->config.name, why.message);
     return rc;
+}
+
+/* What service has taught about whole runs goes back into the cache: operators are believed to have
+ * changed in proportion. */
+static void refresh_profile(struct sx_model *m)
+{
+    const struct sx_server_config *config = &m->server->config;
+    struct sx_profile profile = {0};
+    struct sx_profile_key key;
+    struct sx_err why = {0};
+    char path[4096];
+    bool changed = false;
+    if (!config->cache_dir || sx_engine_profile_key(m->engine_model, config->machine->id, &key, &why) ||
+        sx_profile_cache_path(config->cache_dir, &key, path, sizeof path, &why) ||
+        sx_profile_load(path, &key, &profile, &why))
+        return; /* nothing was kept, so there is nothing to refresh */
+    for (unsigned i = 0; i < m->n_variants; i++) {
+        const struct sx_variant *v = &m->variants[i];
+        const struct sx_stage *stage = &v->stages[0];
+        const struct sx_device *device = &config->machine->devices[stage->device];
+        const struct sx_profile_table *table =
+            sx_profile_get(&profile, device->kind, device->n_units, 1);
+        if (v->n_stages != 1 || v->runs < REFRESH_RUNS || !table || stage->planned_ns <= 0)
+            continue;
+        double ratio = stage->measured_ns / stage->planned_ns;
+        if (fabs(ratio - 1) < REFRESH_FROM || device->slowdown > 1)
+            continue; /* emulation adds errors of its own */
+        struct sx_profile_table scaled = *table;
+        scaled.node_ns = malloc((key.n_nodes + 1) * sizeof *scaled.node_ns);
+        if (!scaled.node_ns)
+            break;
+        scaled.whole_ns *= ratio;
+        for (uint32_t n = 0; n < key.n_nodes; n++)
+            scaled.node_ns[n] = table->node_ns[n] * ratio;
+        changed = !sx_profile_put(&profile, &scaled, &why) || changed;
+        free(scaled.node_ns);
+    }
+    if (changed && sx_profile_save(&profile, path, &why))
+        sx_warning("model '%s': %s", m->config.name, why.message);
+    sx_profile_fini(&profile);
 }
 
 /* --- slots --------------------------------------------------------------------------------------
@@ -372,6 +414,8 @@ enum sx_rc sx_variants_create(struct sx_model *m, struct sx_err *err)
 
 void sx_variants_destroy(struct sx_model *m)
 {
+    if (m->n_variants)
+        refresh_profile(m);
     for (unsigned i = 0; m->variants && i < m->n_variants; i++)
         fini_variant(&m->variants[i]);
     free(m->variants);

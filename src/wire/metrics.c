@@ -149,6 +149,47 @@ static void put_own(struct page *p)
                            p->stats[i].batches[k].batch, p->stats[i].batches[k].count);
 }
 
+/* How models are resident on several devices, and what the scheduler made of that. */
+static enum sx_rc put_variants(struct page *p)
+{
+    const char *runs = "staronnx_variant_runs_total", *stage = "staronnx_stage_seconds";
+    size_t total = 0, *first = calloc(p->n + 1, sizeof(*first));
+    struct sx_variant_info *infos = NULL;
+    for (size_t i = 0; first && i < p->n; i++) {
+        first[i] = total;
+        total += sx_model_variants(p->models[i], NULL, 0);
+    }
+    if (first && total)
+        infos = calloc(total, sizeof(*infos));
+    if (!first || (total && !infos)) {
+        free(first);
+        return SX_NO_MEMORY;
+    }
+    first[p->n] = total;
+    for (size_t i = 0; i < p->n; i++)
+        sx_model_variants(p->models[i], infos + first[i], first[i + 1] - first[i]);
+    if (total)
+        family(p, runs, "counter", "Jobs by variant: whole on a device, or cut over several");
+    for (size_t i = 0; i < p->n; i++)
+        for (size_t v = first[i]; v < first[i + 1]; v++)
+            sx_sbuf_printf(p->s, "%s{%s,variant=\"%s\"} %" PRIu64 "\n", runs, p->labels[i],
+                           infos[v].name, infos[v].runs);
+    if (total)
+        family(p, stage, "gauge", "Time of a stage for one sample: planned, and as measured lately");
+    for (size_t i = 0; i < p->n; i++)
+        for (size_t v = first[i]; v < first[i + 1]; v++)
+            for (unsigned k = 0; k < infos[v].n_stages; k++)
+                sx_sbuf_printf(p->s,
+                               "%s{%s,variant=\"%s\",stage=\"%u\",kind=\"planned\"} %.9g\n"
+                               "%s{%s,variant=\"%s\",stage=\"%u\",kind=\"measured\"} %.9g\n",
+                               stage, p->labels[i], infos[v].name, k + 1,
+                               infos[v].predicted_ns[k] * 1e-9, stage, p->labels[i], infos[v].name,
+                               k + 1, infos[v].ns[k] * 1e-9);
+    free(infos);
+    free(first);
+    return SX_OK;
+}
+
 static enum sx_rc put_units(struct page *p, struct sx_server *server, unsigned n_units)
 {
     const char *busy = "staronnx_unit_busy_seconds_total", *bytes = "staronnx_pool_bytes";
@@ -185,8 +226,10 @@ enum sx_rc sx_metrics_put(struct sx_sbuf *s, struct sx_server *server, unsigned 
     if (!rc) {
         put_triton(&p);
         put_own(&p);
-        rc = put_units(&p, server, n_units);
+        rc = put_variants(&p);
     }
+    if (!rc)
+        rc = put_units(&p, server, n_units);
     for (size_t i = 0; i < p.n; i++)
         sx_model_unref(&p.models[i]);
     free(p.models);
