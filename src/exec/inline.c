@@ -5,6 +5,9 @@
  *
  * A thread's outermost submit has a frame on its stack.  A submit that finds a frame of its
  * executor only appends to it, so a chain of tasks that submit each other needs no stack.
+ *
+ * Tasks run in the order of their submission, one at a time in each frame, and what shares units or
+ * data is submitted by one thread: so units and data need no book-keeping.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -62,7 +65,7 @@ static void inline_submit(struct sx_exec *base, struct sx_task *task)
     while (!sx_list_empty(&frame.tasks)) {
         t = SX_CONTAINER_OF(frame.tasks.next, struct inline_task, link);
         sx_list_remove(&t->link);
-        t->base.run(&t->base);
+        sx_exec_run(&t->base, t->base.first_unit);
         sx_exec_finish(base, &t->base);
     }
     frames = frame.outer;
@@ -80,6 +83,18 @@ static void inline_task_destroy(struct sx_exec *base, struct sx_task *task)
 {
     (void)base;
     free(task);
+}
+
+static struct sx_data *inline_data_create(struct sx_exec *base)
+{
+    (void)base;
+    return malloc(1); /* a name, and nothing behind it */
+}
+
+static void inline_data_destroy(struct sx_exec *base, struct sx_data *data)
+{
+    (void)base;
+    free(data);
 }
 
 static void inline_set_alarm(struct sx_exec *base, uint64_t at)
@@ -107,6 +122,8 @@ static const struct sx_exec_ops inline_ops = {
     .destroy = inline_destroy,
     .task_create = inline_task_create,
     .task_destroy = inline_task_destroy,
+    .data_create = inline_data_create,
+    .data_destroy = inline_data_destroy,
     .submit = inline_submit,
     .set_alarm = inline_set_alarm,
 };

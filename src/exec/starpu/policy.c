@@ -28,6 +28,9 @@
  *   S7  starpu_shutdown joins the workers and does not know how to wake them here: they are let
  *       go first (sx_policy_close), and pop_task then returns at once.
  *   S8  deinit_sched finds the queues empty.
+ *   S9  push_task is called by whoever makes the task ready: the thread that submits it, or the
+ *       worker whose task was the last one to hold its data.  That worker may be inside its own
+ *       scheduling operation or a lock of the job; by S4 nothing waits for it here.
  *
  * Always true, under a queue's mutex
  *   P1  `asleep` is true only while the worker is in the wait on `wake` and was not signalled.
@@ -152,6 +155,18 @@ static void worker_start(struct queue *q, unsigned worker)
     start.n_started++;
     pthread_cond_signal(&start.changed);
     pthread_mutex_unlock(&start.mutex);
+}
+
+static void start_this_worker(void *unused)
+{
+    (void)unused;
+    unsigned worker = starpu_worker_get_id_check();
+    worker_start(&queues[worker], worker);
+}
+
+void sx_policy_start_workers(void)
+{
+    starpu_execute_on_each_worker(start_this_worker, NULL, STARPU_CPU);
 }
 
 static void policy_init(unsigned ctx)

@@ -24,6 +24,9 @@ extern struct starpu_sched_policy sx_policy;
 void sx_policy_open(unsigned n_workers, const int *cpus);
 /* Block until every worker is bound and asks for tasks; SX_UNSUPPORTED when one can't be bound. */
 enum sx_rc sx_policy_wait_started(struct sx_err *err);
+/* Where a policy of StarPU's own is used: do on every worker what pop_task of ours does first.
+ * Blocks; after starpu_init, before sx_policy_wait_started. */
+void sx_policy_start_workers(void);
 /* Before starpu_shutdown, with no task left: let the workers go. */
 void sx_policy_close(void);
 
