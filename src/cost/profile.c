@@ -56,37 +56,6 @@ static struct hash hash_begin(void)
     return (struct hash){UINT64_C(0xcbf29ce484222325), UINT64_C(0x9e3779b97f4a7c15)};
 }
 
-void sx_profile_key_make(struct sx_profile_key *key, const struct sx_dag *dag,
-                         const struct sx_machine *machine, const char *engine_version)
-{
-    struct hash h = hash_begin();
-
-    for (uint32_t i = 0; i < dag->n_nodes; i++) {
-        const struct sx_dag_node *n = &dag->nodes[i];
-        hash_text(&h, n->type);
-        hash_int(&h, n->n_in);
-        hash_int(&h, n->n_out);
-        for (uint32_t k = 0; k < n->n_in; k++)
-            hash_int(&h, dag->ins[n->first_in + k]);
-        for (uint32_t k = 0; k < n->n_out; k++)
-            hash_int(&h, dag->outs[n->first_out + k]);
-        hash_int(&h, (int64_t)n->weight_bytes);
-    }
-    for (uint32_t i = 0; i < dag->n_tensors; i++) {
-        const struct sx_dag_tensor *t = &dag->tensors[i];
-        hash_text(&h, t->name);
-        hash_int(&h, t->onnx_type);
-        hash_int(&h, t->rank);
-        for (int d = 0; d < t->rank && d < SX_MAX_RANK; d++)
-            hash_int(&h, t->dims[d]);
-    }
-    memset(key, 0, sizeof *key);
-    snprintf(key->model, sizeof key->model, "%016" PRIx64 "%016" PRIx64, h.a, h.b);
-    snprintf(key->machine, sizeof key->machine, "%s", machine->id);
-    snprintf(key->engine, sizeof key->engine, "%s", engine_version);
-    key->n_nodes = dag->n_nodes;
-}
-
 enum sx_rc sx_profile_cache_path(const char *cache_dir, const struct sx_profile_key *key, char *buf,
                                  size_t size, struct sx_err *err)
 {

@@ -16,8 +16,6 @@
 #include <stdint.h>
 
 #include "base/rc.h"
-#include "graph/dag.h"
-#include "machine/machine.h"
 
 #define SX_PROFILE_FORMAT 1
 
@@ -49,11 +47,6 @@ struct sx_profile {
     size_t n_links;
 };
 
-/* What identifies a measurement: the operators with their shapes and the sizes of their weights
- * (two models that differ in the weights' values alone share their times), the machine, the
- * engine.  The DAG must be typed. */
-void sx_profile_key_make(struct sx_profile_key *key, const struct sx_dag *dag,
-                         const struct sx_machine *machine, const char *engine_version);
 /* Where a profile of this key is kept: CACHE_DIR/profiles/HASH.json.  SX_INVALID: does not fit. */
 enum sx_rc sx_profile_cache_path(const char *cache_dir, const struct sx_profile_key *key, char *buf,
                                  size_t size, struct sx_err *err);

@@ -85,8 +85,8 @@ enum sx_rc sx_engine_graph(struct sx_engine_model *model, const struct sx_dag **
                            struct sx_err *err);
 /* The file that the graph was read from; NULL unless sx_engine_graph succeeded (fake: always). */
 const struct sx_onnx *sx_engine_graph_onnx(const struct sx_engine_model *model);
-/* What a profile of that graph is kept under: operators, edges and shapes (not weights: times do not
- * depend on their values), the machine, the engine's version. */
+/* What a profile of that graph is kept under: operators, edges and shapes (not weights: times do
+ * not depend on their values), the machine, the engine's version. */
 enum sx_rc sx_engine_profile_key(struct sx_engine_model *model, const char *machine_id,
                                  struct sx_profile_key *ret_key, struct sx_err *err);
 /* Some convex nodes of that graph as a model of its own: sessions, ports and runs as above.  Ports

@@ -453,16 +453,6 @@ static void picture_takes_any_spans(void **state)
     assert_false(out.failed);
     assert_int_equal(count(out.data, "nan"), 0);
     sx_sbuf_free(&out);
-    const char *to = getenv("SX_GANTT");
-    if (to) { /* for looking at it */
-        sx_plan_destroy(p);
-        p = make_some();
-        p->stages[0].transfer_ns = 0;
-        p->stages[1].transfer_ns = 4e5;
-        sx_plan_gantt(p, 8, spans, 23, &out);
-        assert_int_equal(sx_file_write(to, out.data, out.len, NULL), SX_OK);
-        sx_sbuf_free(&out);
-    }
     sx_plan_destroy(p);
 }
 
