@@ -20,40 +20,9 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "engine/engine.h"
-#include "graph/model_test.h"
-
-static char dir[] = "/tmp/sx-engine-XXXXXX";
-static const char *which; /* the engine under test */
-static struct sx_engine *engine;
-static struct sx_pool *pool;
+#include "engine/engine_test.h"
 
 /* --- models -------------------------------------------------------------------------- */
-
-static const char *path_of(const char *name)
-{
-    static char path[2][128];
-    static int turn;
-    turn = !turn;
-    snprintf(path[turn], sizeof(path[turn]), "%s/%s.%s", dir, name,
-             !strcmp(which, "ort") ? "onnx" : "fake");
-    return path[turn];
-}
-
-static void put_fake(const char *name, const char *text)
-{
-    char path[128];
-    snprintf(path, sizeof(path), "%s/%s.fake", dir, name);
-    mk_put(path, text, strlen(text));
-}
-
-static void put_onnx(struct mk *mk, const char *name)
-{
-    char path[128];
-    snprintf(path, sizeof(path), "%s/%s.onnx", dir, name);
-    mk_write(mk, path);
-    mk_end(mk);
-}
 
 static void affine_nodes(struct mk *mk)
 {
@@ -161,72 +130,6 @@ static void make_heavy(const char *name, int ir)
 
 /* --- helpers ------------------------------------------------------------------------- */
 
-static struct sx_engine *engine_with(const char *name, const char *cache, bool virtual_time)
-{
-    struct sx_engine_config config = {
-        .name = name, .cache_dir = cache, .machine_id = "test", .virtual_time = virtual_time};
-    struct sx_engine *e = NULL;
-    struct sx_err err = {0};
-    if (sx_engine_create(&config, &e, &err))
-        fail_msg("%s", err.message);
-    return e;
-}
-
-static int setup_engine(const char *name)
-{
-    which = name;
-    engine = engine_with(name, NULL, false);
-    return 0;
-}
-
-static int setup_ort(void **state)
-{
-    (void)state;
-    return setup_engine("ort");
-}
-
-static int setup_fake(void **state)
-{
-    (void)state;
-    return setup_engine("fake");
-}
-
-static int drop_engine(void **state)
-{
-    (void)state;
-    sx_engine_destroy(engine);
-    engine = NULL;
-    return 0;
-}
-
-static struct sx_engine_model *open_at(struct sx_engine *e, const char *path)
-{
-    struct sx_engine_model *m = NULL;
-    struct sx_err err = {0};
-    if (sx_engine_open_model(e, path, &m, &err))
-        fail_msg("%s", err.message);
-    return m;
-}
-
-static struct sx_session *session_of(struct sx_engine_model *m, unsigned width)
-{
-    struct sx_session *s = NULL;
-    struct sx_err err = {0};
-    if (sx_session_create(m, width, NULL, &s, &err))
-        fail_msg("%s", err.message);
-    assert_non_null(s);
-    return s;
-}
-
-static struct sx_tensor floats(const int64_t *dims, int rank, float first)
-{
-    struct sx_tensor t = {0};
-    assert_int_equal(sx_tensor_alloc(&t, pool, SX_FP32, dims, rank), SX_OK);
-    for (size_t i = 0; i < t.nbytes / 4; i++)
-        ((float *)t.data)[i] = first + (float)i;
-    return t;
-}
-
 static void assert_affine(const struct sx_tensor *y, const struct sx_tensor *x)
 {
     assert_int_equal(y->dtype, SX_FP32);
@@ -241,13 +144,6 @@ static void assert_affine(const struct sx_tensor *y, const struct sx_tensor *x)
     }
 }
 
-static void run_ok(struct sx_session *s, const struct sx_tensor *in, struct sx_tensor *out)
-{
-    struct sx_err err = {0};
-    if (sx_session_run(s, in, out, NULL, &err))
-        fail_msg("%s", err.message);
-}
-
 static void run_refused(struct sx_session *s, const struct sx_tensor *in, enum sx_rc rc,
                         const char *words)
 {
@@ -259,16 +155,6 @@ static void run_refused(struct sx_session *s, const struct sx_tensor *in, enum s
     assert_int_equal(err.rc, rc);
     assert_null(out[0].buffer);
     assert_null(out[0].data);
-}
-
-static void open_refused(const char *path, enum sx_rc rc, const char *words)
-{
-    struct sx_engine_model *m = NULL;
-    struct sx_err err = {0};
-    enum sx_rc got = sx_engine_open_model(engine, path, &m, &err);
-    if (got != rc || !strstr(err.message, words))
-        fail_msg("expected %d '%s', got %d '%s'", rc, words, got, err.message);
-    assert_null(m);
 }
 
 /* --- the contract -------------------------------------------------------------------- */
@@ -801,22 +687,11 @@ static void test_ort_is_quiet(void **state)
 static int setup(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir) || sx_pool_create(&pool))
+    if (make_dir())
         return 1;
     make_models();
     return 0;
 }
-
-static int teardown(void **state)
-{
-    (void)state;
-    sx_pool_destroy(pool);
-    return (int)sx_dir_remove(dir, NULL);
-}
-
-#define ORT(f)  {"ort: " #f, f, setup_ort, drop_engine, NULL}
-#define FAKE(f) {"fake: " #f, f, setup_fake, drop_engine, NULL}
-#define BOTH(f) ORT(f), FAKE(f)
 
 int main(void)
 {
@@ -841,5 +716,5 @@ int main(void)
         ORT(test_ort_unknown_rank),
         ORT(test_ort_prepared),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, drop_dir);
 }

@@ -10,6 +10,7 @@
  */
 #include "engine/engine.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/engine_int.h"
@@ -72,6 +73,71 @@ void sx_engine_model_settle(struct sx_engine_model *model)
     if (model->ops->settle)
         model->ops->settle(model);
 }
+
+/* --- stages ----------------------------------------------------------------------------------- */
+
+enum sx_rc sx_engine_graph(struct sx_engine_model *model, const struct sx_dag **ret_dag,
+                           struct sx_err *err)
+{
+    if (model->is_stage)
+        return sx_fail(err, SX_UNSUPPORTED, "a stage cannot be cut again");
+    if (!model->dag) {
+        enum sx_rc rc = model->ops->graph(model, err);
+        if (rc)
+            return rc;
+    }
+    *ret_dag = model->dag;
+    return SX_OK;
+}
+
+const struct sx_onnx *sx_engine_graph_onnx(const struct sx_engine_model *model)
+{
+    return model->onnx;
+}
+
+static int compare_nodes(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+enum sx_rc sx_engine_open_stage(struct sx_engine_model *model, const uint32_t *nodes, size_t n,
+                                struct sx_engine_model **ret_stage, struct sx_err *err)
+{
+    const struct sx_dag *dag;
+    enum sx_rc rc = sx_engine_graph(model, &dag, err);
+    if (rc)
+        return rc;
+    uint32_t *sorted = malloc((n + 1) * sizeof(*sorted));
+    if (!sorted)
+        return sx_fail(err, SX_NO_MEMORY, "no memory for a stage");
+    memcpy(sorted, nodes, n * sizeof(*sorted));
+    qsort(sorted, n, sizeof(*sorted), compare_nodes);
+    rc = sx_dag_check_stage(dag, sorted, n, err);
+    if (!rc)
+        rc = model->ops->open_stage(model, sorted, n, ret_stage, err);
+    free(sorted);
+    return rc;
+}
+
+enum sx_rc sx_engine_profile(struct sx_engine_model *model, unsigned batch, unsigned width,
+                             const int *cpus, unsigned runs, bool (*tick)(void *user, double done),
+                             void *user, double *ret_node_ns, double *ret_spread_ns,
+                             double ret_whole[2], struct sx_err *err)
+{
+    const struct sx_engine_measure what = {batch, width, runs, cpus, tick, user};
+    const struct sx_dag *dag;
+
+    if (!batch || !width || !runs)
+        return sx_fail(err, SX_INVALID,
+                       "a measurement needs at least one sample, one core and one run");
+    enum sx_rc rc = sx_engine_graph(model, &dag, err);
+    if (!rc)
+        rc = model->ops->profile(model, &what, ret_node_ns, ret_spread_ns, ret_whole, err);
+    return rc;
+}
+
+/* --- sessions --------------------------------------------------------------------------------- */
 
 enum sx_rc sx_session_create(struct sx_engine_model *model, unsigned width, const int *cpus,
                              struct sx_session **ret_session, struct sx_err *err)

@@ -10,6 +10,7 @@
  *     output NAME TYPE [DIM...] [sum]
  *     time   base_us=500 per_sample_us=100 serial=0.2 spin=1
  *     fail   open | session | nth=K | value=V
+ *     chain  N [bytes=B]
  *
  * What it computes.  Output k is made from input k modulo the number of inputs (its source),
  * sample by sample where the first dimension of both is free, so that samples mixed up in a
@@ -22,12 +23,17 @@
  * Amdahl's law.  In real time the caller sleeps to the deadline (`spin=1`: computes until
  * then); in virtual time the duration is only reported.
  *
+ * `chain N`: the model can be cut (fake_stage.c): it is N operators in a row, each of which takes
+ * an equal share of the time.  All but the last hand on the first input as it is; the last one
+ * makes the outputs.  Needs exactly one input, of a fixed-size type, that is not optional. bytes=B:
+ * moving what lies between two operators is said to take B bytes per sample.
+ *
  * `fail nth=K`: the K-th run of a model fails (from 1; counted over its sessions).
- * `fail value=V`: a run fails when an element of the first input equals V.
+ * `fail value=V`: a run fails when an element of the first input equals V.  Of a cut model, the
+ * stage with the last operator counts, and the one with the first operator looks at values.
  */
 #include <errno.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,33 +41,18 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "engine/engine_int.h"
-
-struct fake_engine {
-    struct sx_engine base;
-    bool virtual_time;
-};
-
-struct fake_model {
-    struct sx_engine_model base;
-    bool *sums; /* for each output */
-    double base_us, per_sample_us, serial;
-    bool spin, fail_session, fail_on_value;
-    double fail_value;
-    uint64_t fail_nth; /* 0: never */
-    atomic_uint_fast64_t n_runs;
-};
+#include "engine/fake_int.h"
 
 static enum sx_rc fake_create(const struct sx_engine_config *config, struct sx_engine **ret_engine,
                               struct sx_err *err)
 {
-    struct fake_engine *e = calloc(1, sizeof(*e));
+    struct sx_engine *e = calloc(1, sizeof(*e));
     if (!e)
         return sx_fail(err, SX_NO_MEMORY, "no memory for the engine");
-    e->base.ops = &sx_engine_fake;
-    snprintf(e->base.version, sizeof(e->base.version), "fake 1");
+    e->ops = &sx_engine_fake;
+    snprintf(e->version, sizeof(e->version), "fake 1");
     e->virtual_time = config->virtual_time;
-    *ret_engine = &e->base;
+    *ret_engine = e;
     return SX_OK;
 }
 
@@ -79,9 +70,11 @@ static void free_ports(struct sx_port *ports, size_t n)
     free(ports);
 }
 
-static void fake_close(struct sx_engine_model *model)
+void sx_fake_close(struct sx_engine_model *model)
 {
     struct fake_model *m = (struct fake_model *)model;
+    sx_dag_destroy(m->base.dag);
+    free(m->names);
     free_ports(m->base.inputs, m->base.n_inputs);
     free_ports(m->base.outputs, m->base.n_outputs);
     free(m->sums);
@@ -162,6 +155,26 @@ static enum sx_rc parse_settings(struct fake_model *m, char *rest, bool time, st
     return SX_OK;
 }
 
+/* "N [bytes=B]" */
+static enum sx_rc parse_chain(struct fake_model *m, char *rest, struct sx_err *err)
+{
+    char *save;
+    double n = 0;
+    m->chain_bytes = -1;
+    for (char *w = strtok_r(rest, " \t", &save); w; w = strtok_r(NULL, " \t", &save)) {
+        bool ok = !strncmp(w, "bytes=", 6)
+                      ? parse_number(w + 6, &m->chain_bytes) && m->chain_bytes >= 0
+                      : parse_number(w, &n) && n >= 1 && n <= FAKE_MAX_CHAIN && n == floor(n);
+        if (!ok)
+            return sx_fail(err, SX_INVALID, "'%s' is not a setting or not in its range", w);
+    }
+    if (n < 1)
+        return sx_fail(err, SX_INVALID, "expected a number of operators");
+    m->chain = (uint32_t)n;
+    m->last = m->chain - 1;
+    return SX_OK;
+}
+
 static enum sx_rc parse_line(struct fake_model *m, char *line, struct sx_err *err)
 {
     line[strcspn(line, "#\r")] = 0;
@@ -193,8 +206,10 @@ static enum sx_rc parse_line(struct fake_model *m, char *line, struct sx_err *er
     }
     if (!strcmp(line, "time") || !strcmp(line, "fail"))
         return parse_settings(m, rest, line[0] == 't', err);
-    return sx_fail(err, SX_INVALID, "a line begins with input, output, time or fail, not '%s'",
-                   line);
+    if (!strcmp(line, "chain"))
+        return parse_chain(m, rest, err);
+    return sx_fail(err, SX_INVALID,
+                   "a line begins with input, output, time, fail or chain, not '%s'", line);
 }
 
 static size_t source_of(const struct sx_engine_model *m, size_t output)
@@ -243,11 +258,17 @@ static enum sx_rc fake_open(struct sx_engine *engine, const char *path,
             goto out;
         }
     }
+    const struct sx_port *in = m->base.inputs;
+    if (m->chain && (m->base.n_inputs > 1 || in->dtype == SX_BYTES || in->optional)) {
+        rc = sx_fail(err, SX_INVALID,
+                     "%s: a chain needs exactly one input, neither BYTES nor optional", path);
+        goto out;
+    }
     *ret_model = &m->base;
     m = NULL;
 out:
     if (m)
-        fake_close(&m->base);
+        sx_fake_close(&m->base);
     free(text);
     return rc;
 }
@@ -427,13 +448,15 @@ static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *i
                            struct sx_tensor *outputs, uint64_t *ret_ns, struct sx_err *err)
 {
     struct fake_model *m = (struct fake_model *)session->model;
-    uint64_t begin = sx_now(), nth = atomic_fetch_add(&m->n_runs, 1) + 1;
+    uint64_t begin = sx_now();
+    bool ends = m->last + 1 >= m->chain; /* else it only hands its input on */
     enum sx_rc rc = SX_OK;
 
-    if (nth == m->fail_nth)
+    uint64_t nth = ends ? atomic_fetch_add(&m->n_runs, 1) + 1 : 0;
+    if (nth && nth == m->fail_nth)
         return sx_fail(err, SX_ENGINE, "the model says that run %llu fails",
                        (unsigned long long)nth);
-    if (m->fail_on_value && inputs[0].dtype != SX_BYTES && inputs[0].dtype) {
+    if (m->fail_on_value && !m->first && inputs[0].dtype != SX_BYTES && inputs[0].dtype) {
         uint64_t n;
         sx_shape_count(inputs[0].dims, inputs[0].rank, &n);
         for (uint64_t i = 0; i < n; i++)
@@ -454,7 +477,9 @@ static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *i
         rc = shape_output(&m->base.outputs[k], source, &outputs[k], err);
         if (rc)
             break;
-        if (outputs[k].dtype != SX_BYTES)
+        if (!ends && source->nbytes)
+            memcpy(outputs[k].data, source->data, source->nbytes);
+        else if (ends && outputs[k].dtype != SX_BYTES)
             compute(&m->base.inputs[s], source, &m->base.outputs[k], &outputs[k], m->sums[k]);
     }
     if (rc) {
@@ -468,7 +493,9 @@ static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *i
     us += m->per_sample_us *
           (double)(inputs[0].dtype ? n_samples(&m->base.inputs[0], &inputs[0]) : 1);
     us *= m->serial + (1 - m->serial) / session->width;
-    if (((struct fake_engine *)m->base.engine)->virtual_time) {
+    if (m->chain)
+        us *= (double)(m->last - m->first + 1) / m->chain;
+    if (m->base.engine->virtual_time) {
         if (ret_ns)
             *ret_ns = (uint64_t)(us * 1e3);
     } else if (us > 0) {
@@ -482,7 +509,10 @@ const struct sx_engine_ops sx_engine_fake = {
     .create = fake_create,
     .destroy = fake_destroy,
     .open_model = fake_open,
-    .close_model = fake_close,
+    .close_model = sx_fake_close,
+    .graph = sx_fake_graph,
+    .open_stage = sx_fake_open_stage,
+    .profile = sx_fake_profile,
     .session_create = fake_session_create,
     .session_destroy = fake_session_destroy,
     .run = fake_run,

@@ -31,29 +31,6 @@
 
 #define STACK_PORTS 32 /* more of them cost an allocation per run */
 
-struct ort_engine {
-    struct sx_engine base;
-    struct ort_lib *lib;
-    char *cache_dir, *machine_id;
-};
-
-struct ort_model {
-    struct sx_engine_model base;
-    const struct ort_lib *lib;
-    char *path;  /* what sessions are made from */
-    char *bytes; /* unless NULL: instead of the file, stripped of overridable initializers */
-    size_t n_bytes;
-    bool prepared;
-    struct ort_weights weights; /* prepared only */
-    const char **input_names, **output_names;
-    struct ort_session *spare; /* made while opening, not taken yet */
-};
-
-struct ort_session {
-    struct sx_session base;
-    OrtSession *session;
-};
-
 /* --- engine --------------------------------------------------------------------------------- */
 
 static void ort_destroy(struct sx_engine *engine)
@@ -100,50 +77,82 @@ static void session_destroy(struct sx_session *session)
     free(s);
 }
 
-static enum sx_rc set_options(const struct ort_model *m, OrtSessionOptions *o, unsigned width,
-                              const int *cpus, struct sx_err *err)
+static enum sx_rc set_options(const struct ort_lib *lib, const struct ort_source *source,
+                              const struct ort_session_config *config, OrtSessionOptions *o,
+                              struct sx_err *err)
 {
-    const OrtApi *api = m->lib->api;
+    const OrtApi *api = lib->api;
+    const struct ort_weights *w = source->weights;
     struct sx_sbuf affinity = {0};
     enum sx_rc rc;
 #define DO(call)                                                                                   \
     do {                                                                                           \
-        rc = sx_ort_check(m->lib, (call), err);                                                    \
+        rc = sx_ort_check(lib, (call), err);                                                       \
         if (rc)                                                                                    \
             goto out;                                                                              \
     } while (0)
-    DO(api->SetIntraOpNumThreads(o, (int)width));
+    DO(api->SetIntraOpNumThreads(o, (int)config->width));
     DO(api->SetInterOpNumThreads(o, 1));
     DO(api->SetSessionExecutionMode(o, ORT_SEQUENTIAL));
-    DO(api->SetSessionGraphOptimizationLevel(o, m->prepared ? ORT_DISABLE_ALL : ORT_ENABLE_ALL));
+    DO(api->SetSessionGraphOptimizationLevel(o, w ? ORT_DISABLE_ALL : ORT_ENABLE_ALL));
     DO(api->AddSessionConfigEntry(o, "session.intra_op.allow_spinning", "1"));
     DO(api->AddSessionConfigEntry(o, "session.force_spinning_stop", "1"));
-    if (width > 1 && cpus) {
-        for (unsigned i = 1; i < width; i++) /* their numbers begin with 1 */
-            sx_sbuf_printf(&affinity, "%s%d", i > 1 ? ";" : "", cpus[i] + 1);
+    if (config->width > 1 && config->cpus) {
+        for (unsigned i = 1; i < config->width; i++) /* their numbers begin with 1 */
+            sx_sbuf_printf(&affinity, "%s%d", i > 1 ? ";" : "", config->cpus[i] + 1);
         if (affinity.failed) {
             rc = sx_fail(err, SX_NO_MEMORY, "no memory for a session");
             goto out;
         }
         DO(api->AddSessionConfigEntry(o, "session.intra_op_thread_affinities", affinity.data));
     }
+    if (config->raw)
+        DO(api->AddSessionConfigEntry(o, "session.disable_prepacking", "1"));
+    if (config->profile)
+        DO(api->EnableProfiling(o, config->profile));
     /* Patterns plan one block for all intermediate results. That saves some microseconds, but keeps
      * blocks of several batch sizes; without, VGG-19 on two widths needs 45 MB less. */
-    if (m->prepared)
+    if (w)
         DO(api->DisableMemPattern(o));
-    for (size_t i = 0; m->prepared && i < m->weights.n_values; i++)
-        DO(api->AddInitializer(o, m->weights.names[i], m->weights.values[i]));
+    /* A stage has only some of them; it does without the others. */
+    for (size_t i = 0; w && i < w->n_values; i++)
+        DO(api->AddInitializer(o, w->names[i], w->values[i]));
 out:
     sx_sbuf_free(&affinity);
+    return rc;
+}
+
+enum sx_rc sx_ort_session_open(const struct ort_lib *lib, const struct ort_source *source,
+                               const struct ort_session_config *config, OrtSession **ret_session,
+                               struct sx_err *err)
+{
+    const OrtApi *api = lib->api;
+    OrtSessionOptions *o = NULL;
+    OrtStatus *status;
+
+    enum sx_rc rc = sx_ort_check(lib, api->CreateSessionOptions(&o), err);
+    if (!rc)
+        rc = set_options(lib, source, config, o, err);
+    if (!rc) {
+        if (source->weights)
+            status = api->CreateSessionWithPrepackedWeightsContainer(
+                lib->env, source->path, o, source->weights->prepacked, ret_session);
+        else if (source->bytes)
+            status = api->CreateSessionFromArray(lib->env, source->bytes, source->n_bytes, o,
+                                                 ret_session);
+        else
+            status = api->CreateSession(lib->env, source->path, o, ret_session);
+        rc = sx_ort_check(lib, status, err);
+    }
+    if (o)
+        api->ReleaseSessionOptions(o);
     return rc;
 }
 
 static enum sx_rc make_session(struct ort_model *m, unsigned width, const int *cpus,
                                struct ort_session **ret_session, struct sx_err *err)
 {
-    const OrtApi *api = m->lib->api;
-    const OrtEnv *env = m->lib->env;
-    OrtSessionOptions *o = NULL;
+    const struct ort_session_config config = {.width = width, .cpus = cpus};
     struct ort_session *s = calloc(1, sizeof(*s));
     if (!s)
         return sx_fail(err, SX_NO_MEMORY, "no memory for a session");
@@ -151,21 +160,7 @@ static enum sx_rc make_session(struct ort_model *m, unsigned width, const int *c
     s->base.model = &m->base;
     s->base.width = width;
 
-    enum sx_rc rc = sx_ort_check(m->lib, api->CreateSessionOptions(&o), err);
-    if (!rc)
-        rc = set_options(m, o, width, cpus, err);
-    if (!rc && m->prepared)
-        rc = sx_ort_check(m->lib,
-                          api->CreateSessionWithPrepackedWeightsContainer(
-                              env, m->path, o, m->weights.prepacked, &s->session),
-                          err);
-    else if (!rc && m->bytes)
-        rc = sx_ort_check(
-            m->lib, api->CreateSessionFromArray(env, m->bytes, m->n_bytes, o, &s->session), err);
-    else if (!rc)
-        rc = sx_ort_check(m->lib, api->CreateSession(env, m->path, o, &s->session), err);
-    if (o)
-        api->ReleaseSessionOptions(o);
+    enum sx_rc rc = sx_ort_session_open(m->lib, &m->source, &config, &s->session, err);
     if (rc)
         session_destroy(&s->base);
     else
@@ -194,137 +189,36 @@ static enum sx_rc session_create(struct sx_engine_model *model, unsigned width, 
 /* --- models -------------------------------------------------------------------------------------
  */
 
-static void free_ports(struct sx_port *ports, const char **names, size_t n)
-{
-    for (size_t i = 0; ports && i < n; i++)
-        free((char *)ports[i].name);
-    free(ports);
-    free(names);
-}
-
-static void close_model(struct sx_engine_model *model)
-{
-    struct ort_model *m = (struct ort_model *)model;
-    if (m->spare)
-        session_destroy(&m->spare->base);
-    sx_ort_weights_close(&m->weights);
-    free_ports(m->base.inputs, m->input_names, m->base.n_inputs);
-    free_ports(m->base.outputs, m->output_names, m->base.n_outputs);
-    free(m->path);
-    free(m->bytes);
-    free(m);
-}
-
-/* Forget what a failed attempt left, for another one. */
-static void reset_model(struct ort_model *m)
+/* Forget what sessions are made from, for another attempt. */
+static void drop_source(struct ort_model *m)
 {
     if (m->spare)
         session_destroy(&m->spare->base);
     m->spare = NULL;
     sx_ort_weights_close(&m->weights);
-    m->prepared = false;
-    free(m->path);
-    m->path = NULL;
+    free(m->source.path);
+    free(m->source.bytes);
+    m->source = (struct ort_source){0};
 }
 
-typedef OrtStatus *(ORT_API_CALL *port_type_fn)(const OrtSession *, size_t, OrtTypeInfo **);
-typedef OrtStatus *(ORT_API_CALL *port_name_fn)(const OrtSession *, size_t, OrtAllocator *,
-                                                char **);
-
-static enum sx_rc describe_port(const struct ort_model *m, const char *what, const char *name,
-                                const OrtTypeInfo *type, struct sx_port *port, struct sx_err *err)
+void sx_ort_model_close(struct sx_engine_model *model)
 {
-    const OrtApi *api = m->lib->api;
-    const OrtTensorTypeAndShapeInfo *info = NULL;
-    enum ONNXType kind = ONNX_TYPE_UNKNOWN;
-    ONNXTensorElementDataType elem = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-    static const char *const kinds[] = {
-        "of an unknown kind", "a tensor",        "a sequence", "a map",
-        "an opaque value",    "a sparse tensor", "optional"};
-    size_t rank = 0;
-
-    enum sx_rc rc = sx_ort_check(m->lib, api->GetOnnxTypeFromTypeInfo(type, &kind), err);
-    if (!rc && kind != ONNX_TYPE_TENSOR)
-        return sx_fail(err, SX_UNSUPPORTED, "%s '%s' is %s; only tensors are served", what, name,
-                       (unsigned)kind < sizeof(kinds) / sizeof(*kinds) ? kinds[kind] : kinds[0]);
-    if (!rc)
-        rc = sx_ort_check(m->lib, api->CastTypeInfoToTensorInfo(type, &info), err);
-    if (!rc)
-        rc = sx_ort_check(m->lib, api->GetTensorElementType(info, &elem), err);
-    if (!rc)
-        rc = sx_ort_check(m->lib, api->GetDimensionsCount(info, &rank), err);
-    if (rc)
-        return rc;
-    port->dtype = sx_dtype_from_onnx((int)elem);
-    if (!port->dtype)
-        return sx_fail(err, SX_UNSUPPORTED,
-                       "%s '%s' has an element type that the protocol does not have (ONNX type %d)",
-                       what, name, (int)elem);
-    if (rank > SX_MAX_RANK)
-        return sx_fail(err, SX_UNSUPPORTED, "%s '%s' has %zu dimensions, at most %d are supported",
-                       what, name, rank, SX_MAX_RANK);
-    port->rank = (int)rank;
-    rc = sx_ort_check(m->lib, api->GetDimensions(info, port->dims, rank), err);
-    for (int d = 0; d < port->rank; d++)
-        if (port->dims[d] < 0)
-            port->dims[d] = -1;
-    return rc;
+    struct ort_model *m = (struct ort_model *)model;
+    sx_dag_destroy(m->base.dag);
+    sx_onnx_close(m->base.onnx);
+    drop_source(m);
+    sx_ort_ports_free(m);
+    free(m);
 }
 
-/* A shape of rank 0 means a scalar or "not known"; the file tells which. */
-static void settle_rank(struct sx_port *port, const struct sx_onnx_value *values, size_t n)
+enum sx_rc sx_ort_model_open_at(struct ort_model *m, const char *path,
+                                const struct ort_weights *weights, struct sx_err *err)
 {
-    for (size_t i = 0; port->rank == 0 && i < n; i++)
-        if (!strcmp(values[i].name, port->name) && !values[i].has_shape)
-            port->rank = -1;
-}
-
-static enum sx_rc describe_ports(struct ort_model *m, const struct sx_onnx *source, bool outputs,
-                                 struct sx_err *err)
-{
-    const OrtApi *api = m->lib->api;
-    const OrtSession *session = m->spare->session;
-    const char *what = outputs ? "output" : "input";
-    port_name_fn get_name = outputs ? api->SessionGetOutputName : api->SessionGetInputName;
-    port_type_fn get_type = outputs ? api->SessionGetOutputTypeInfo : api->SessionGetInputTypeInfo;
-    const struct sx_onnx_value *values;
-    size_t n = 0,
-           n_values = outputs ? sx_onnx_outputs(source, &values) : sx_onnx_inputs(source, &values);
-
-    enum sx_rc rc = sx_ort_check(m->lib,
-                                 outputs ? api->SessionGetOutputCount(session, &n)
-                                         : api->SessionGetInputCount(session, &n),
-                                 err);
-    if (rc)
-        return rc;
-    struct sx_port *ports = calloc(n + 1, sizeof(*ports));
-    const char **names = calloc(n + 1, sizeof(*names));
-    if (outputs)
-        m->base.outputs = ports, m->output_names = names, m->base.n_outputs = n;
-    else
-        m->base.inputs = ports, m->input_names = names, m->base.n_inputs = n;
-    if (!ports || !names)
+    m->source.path = strdup(path);
+    m->source.weights = weights;
+    if (!m->source.path)
         return sx_fail(err, SX_NO_MEMORY, "no memory for the model");
-
-    for (size_t i = 0; !rc && i < n; i++) {
-        char *name = NULL;
-        OrtTypeInfo *type = NULL;
-        rc = sx_ort_check(m->lib, get_name(session, i, m->lib->allocator, &name), err);
-        if (!rc)
-            names[i] = ports[i].name = strdup(name);
-        if (name) /* the default allocator's free cannot fail */
-            sx_ort_check(m->lib, api->AllocatorFree(m->lib->allocator, name), NULL);
-        if (!rc && !ports[i].name)
-            rc = sx_fail(err, SX_NO_MEMORY, "no memory for the model");
-        if (!rc)
-            rc = sx_ort_check(m->lib, get_type(session, i, &type), err);
-        if (!rc)
-            rc = describe_port(m, what, ports[i].name, type, &ports[i], err);
-        if (type)
-            api->ReleaseTypeInfo(type);
-        settle_rank(&ports[i], values, n_values);
-    }
-    return rc;
+    return make_session(m, 1, NULL, &m->spare, err);
 }
 
 /* Types that ONNX Runtime may know but nobody can send: say so before it spends time on them. */
@@ -354,32 +248,25 @@ static enum sx_rc open_prepared(struct ort_model *m, const struct sx_onnx *sourc
 {
     const struct ort_engine *e = (const struct ort_engine *)m->base.engine;
     struct sx_onnx *prepared = NULL;
-    enum sx_rc rc = sx_ort_prepare(m->lib, source, e->cache_dir, e->machine_id, &prepared, err);
+    enum sx_rc rc =
+        sx_ort_prepare(m->lib, source, e->cache_dir, e->machine_id, false, &prepared, err);
     if (rc)
         return rc;
-    m->prepared = true;
-    m->path = strdup(sx_onnx_path(prepared));
-    if (!m->path)
-        rc = sx_fail(err, SX_NO_MEMORY, "no memory for the model");
+    rc = sx_ort_weights_open(m->lib, prepared, &m->weights, err);
     if (!rc)
-        rc = sx_ort_weights_open(m->lib, prepared, &m->weights, err);
-    if (!rc)
-        rc = make_session(m, 1, NULL, &m->spare, err);
+        rc = sx_ort_model_open_at(m, sx_onnx_path(prepared), &m->weights, err);
     sx_onnx_close(prepared);
     return rc;
 }
 
 static enum sx_rc open_plain(struct ort_model *m, const struct sx_onnx *source, struct sx_err *err)
 {
-    m->path = strdup(sx_onnx_path(source));
-    if (!m->path)
-        return sx_fail(err, SX_NO_MEMORY, "no memory for the model");
     if (sx_onnx_overridable(source) && !sx_onnx_has_external(source)) {
-        enum sx_rc rc = sx_onnx_stripped_bytes(source, &m->bytes, &m->n_bytes, err);
+        enum sx_rc rc = sx_onnx_stripped_bytes(source, &m->source.bytes, &m->source.n_bytes, err);
         if (rc)
             return rc;
     }
-    return make_session(m, 1, NULL, &m->spare, err);
+    return sx_ort_model_open_at(m, sx_onnx_path(source), NULL, err);
 }
 
 static enum sx_rc open_model(struct sx_engine *engine, const char *path,
@@ -408,16 +295,14 @@ static enum sx_rc open_model(struct sx_engine *engine, const char *path,
     if (e->cache_dir && sx_ort_prepare_pays(source)) {
         open = !open_prepared(m, source, &why);
         if (!open) {
-            reset_model(m);
+            drop_source(m);
             snprintf(m->base.note, sizeof(m->base.note), "not prepared: %.230s", why.message);
         }
     }
     if (!open)
         rc = open_plain(m, source, err);
     if (!rc)
-        rc = describe_ports(m, source, false, err);
-    if (!rc)
-        rc = describe_ports(m, source, true, err);
+        rc = sx_ort_ports_describe(m, source, err);
     if (rc) {
         sx_while(err, "%s: ", path);
         goto out;
@@ -426,7 +311,7 @@ static enum sx_rc open_model(struct sx_engine *engine, const char *path,
     m = NULL;
 out:
     if (m)
-        close_model(&m->base);
+        sx_ort_model_close(&m->base);
     sx_onnx_close(source);
     return rc;
 }
@@ -434,7 +319,8 @@ out:
 static void settle(struct sx_engine_model *model)
 {
     struct ort_model *m = (struct ort_model *)model;
-    sx_ort_weights_settle(&m->weights);
+    if (m->source.weights)
+        sx_ort_weights_settle(m->source.weights);
     malloc_trim(0); /* what parsing and optimising used */
 }
 
@@ -500,8 +386,11 @@ const struct sx_engine_ops sx_engine_ort = {
     .create = ort_create,
     .destroy = ort_destroy,
     .open_model = open_model,
-    .close_model = close_model,
+    .close_model = sx_ort_model_close,
     .settle = settle,
+    .graph = sx_ort_graph,
+    .open_stage = sx_ort_open_stage,
+    .profile = sx_ort_profile,
     .session_create = session_create,
     .session_destroy = session_destroy,
     .run = run,

@@ -64,17 +64,87 @@ struct ort_weights {
 };
 
 /* Make sure that a prepared copy of `source` is under the cache directory and open it.  Fails with
- * a reason if that cannot be done for this model.  `ret_path` is allocated. */
+ * a reason if that cannot be done for this model.  `inside`: the weights stay in the graph's file,
+ * where sessions do not share them; ONNX Runtime 1.21 cannot take them out of a graph that has
+ * operators with bodies. */
 enum sx_rc sx_ort_prepare(const struct ort_lib *lib, const struct sx_onnx *source,
-                          const char *cache_dir, const char *machine_id, struct sx_onnx **ret_model,
-                          struct sx_err *err);
+                          const char *cache_dir, const char *machine_id, bool inside,
+                          struct sx_onnx **ret_model, struct sx_err *err);
 /* Is there anything to win? Not for a model with next to no weights. */
 bool sx_ort_prepare_pays(const struct sx_onnx *source);
+
+/* A hash for names of files, 32 hexadecimal digits. */
+void sx_ort_hash(const void *data, size_t size, char ret_text[33]);
 
 enum sx_rc sx_ort_weights_open(const struct ort_lib *lib, const struct sx_onnx *model,
                                struct ort_weights *ret_weights, struct sx_err *err);
 void sx_ort_weights_close(struct ort_weights *weights);
 /* Give the mapped pages back; whoever still reads them gets them from the page cache. */
-void sx_ort_weights_settle(struct ort_weights *weights);
+void sx_ort_weights_settle(const struct ort_weights *weights);
+
+/* --- ort.c: models and sessions --- */
+
+struct ort_engine {
+    struct sx_engine base;
+    struct ort_lib *lib;
+    char *cache_dir, *machine_id;
+};
+
+/* What sessions are made from. */
+struct ort_source {
+    char *path;
+    char *bytes; /* unless NULL: instead of the file, stripped of overridable initializers */
+    size_t n_bytes;
+    const struct ort_weights *weights; /* the file is optimised, and these are its weights (a
+                                          stage's: also others); NULL: a plain one */
+};
+
+struct ort_model {
+    struct sx_engine_model base;
+    const struct ort_lib *lib;
+    struct ort_source source;
+    struct ort_weights weights; /* prepared: its own; plain: of its stages, from sx_ort_graph on;
+                                   a stage: none */
+    const char **input_names, **output_names;
+    struct ort_session *spare; /* made while opening, not taken yet */
+};
+
+struct ort_session {
+    struct sx_session base;
+    OrtSession *session;
+};
+
+struct ort_session_config {
+    unsigned width;
+    const int *cpus;
+    const char *profile; /* unless NULL: measure operators; the file's name begins with this */
+    bool raw;            /* weights are not put into a faster layout: for one that hardly runs */
+};
+
+enum sx_rc sx_ort_session_open(const struct ort_lib *lib, const struct ort_source *source,
+                               const struct ort_session_config *config, OrtSession **ret_session,
+                               struct sx_err *err);
+/* Give an empty model its source and its first session. */
+enum sx_rc sx_ort_model_open_at(struct ort_model *model, const char *path,
+                                const struct ort_weights *weights, struct sx_err *err);
+void sx_ort_model_close(struct sx_engine_model *model);
+
+/* --- ort_ports.c: inputs and outputs ---
+ */
+
+/* Fill in the ports of a model that has its first session; `source` is the file it was made from.
+ */
+enum sx_rc sx_ort_ports_describe(struct ort_model *model, const struct sx_onnx *source,
+                                 struct sx_err *err);
+void sx_ort_ports_free(struct ort_model *model);
+
+/* --- ort_graph.c, ort_stage.c, ort_profile.c: see struct sx_engine_ops --- */
+
+enum sx_rc sx_ort_graph(struct sx_engine_model *model, struct sx_err *err);
+enum sx_rc sx_ort_open_stage(struct sx_engine_model *model, const uint32_t *nodes, size_t n,
+                             struct sx_engine_model **ret_stage, struct sx_err *err);
+enum sx_rc sx_ort_profile(struct sx_engine_model *model, const struct sx_engine_measure *what,
+                          double *ret_node_ns, double *ret_spread_ns, double ret_whole[2],
+                          struct sx_err *err);
 
 #endif

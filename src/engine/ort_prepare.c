@@ -8,6 +8,7 @@
  *
  *     CACHE/prepared/KEY/model.onnx     the graph
  *     CACHE/prepared/KEY/weights.bin    every constant of some size
+ *     CACHE/prepared/KEY/stage-*.onnx   parts of the graph (ort_stage.c)
  *
  * and all sessions open that with optimisation off.  We map weights.bin and hand out the
  * constants as shared initializers; copies in a processor's favourite layout ("prepacked") go to
@@ -70,9 +71,16 @@ static uint64_t fnv1a(const char *data, size_t len, uint64_t hash)
     return hash;
 }
 
+void sx_ort_hash(const void *data, size_t size, char ret_text[33])
+{
+    snprintf(ret_text, 33, "%016" PRIx64 "%016" PRIx64,
+             fnv1a(data, size, UINT64_C(0xcbf29ce484222325)),
+             fnv1a(data, size, UINT64_C(0x9e3779b97f4a7c15)));
+}
+
 static enum sx_rc entry_path(const struct ort_lib *lib, const struct sx_onnx *source,
-                             const char *cache_dir, const char *machine_id, char **ret_path,
-                             struct sx_err *err)
+                             const char *cache_dir, const char *machine_id, bool inside,
+                             char **ret_path, struct sx_err *err)
 {
     struct sx_sbuf s = {0}, path = {0};
     const struct sx_onnx_initializer *init;
@@ -92,10 +100,11 @@ static enum sx_rc entry_path(const struct ort_lib *lib, const struct sx_onnx *so
             add_file(&s, path.data);
     }
     sx_sbuf_clear(&path);
-    if (!s.failed)
-        sx_sbuf_printf(&path, "%s/prepared/%016" PRIx64 "%016" PRIx64, cache_dir,
-                       fnv1a(s.data, s.len, UINT64_C(0xcbf29ce484222325)),
-                       fnv1a(s.data, s.len, UINT64_C(0x9e3779b97f4a7c15)));
+    if (!s.failed) {
+        char key[33];
+        sx_ort_hash(s.data, s.len, key);
+        sx_sbuf_printf(&path, "%s/prepared/%s%s", cache_dir, key, inside ? "-inside" : "");
+    }
     bool failed = s.failed || path.failed;
     sx_sbuf_free(&s);
     if (failed) {
@@ -128,7 +137,7 @@ static enum sx_rc sync_file(const char *path, struct sx_err *err)
 
 /* Let ONNX Runtime optimise `from` and save the result in `dir`. */
 static enum sx_rc optimise(const struct ort_lib *lib, const char *from, const char *dir,
-                           struct sx_err *err)
+                           bool inside, struct sx_err *err)
 {
     const OrtApi *api = lib->api;
     OrtSessionOptions *o = NULL;
@@ -141,10 +150,11 @@ static enum sx_rc optimise(const struct ort_lib *lib, const char *from, const ch
         goto out;
     }
     const char *const entries[][2] = {
+        {"session.disable_prepacking", "1"}, /* this session never runs */
         {"session.optimized_model_external_initializers_file_name", WEIGHTS_NAME},
         {"session.optimized_model_external_initializers_min_size_in_bytes", MIN_EXTERNAL},
-        {"session.disable_prepacking", "1"}, /* this session never runs */
     };
+    size_t n_entries = inside ? 1 : sizeof(entries) / sizeof(*entries);
     rc = sx_ort_check(lib, api->CreateSessionOptions(&o), err);
     if (!rc)
         rc = sx_ort_check(lib, api->SetIntraOpNumThreads(o, 1), err);
@@ -154,7 +164,7 @@ static enum sx_rc optimise(const struct ort_lib *lib, const char *from, const ch
         rc = sx_ort_check(lib, api->SetSessionGraphOptimizationLevel(o, ORT_ENABLE_ALL), err);
     if (!rc)
         rc = sx_ort_check(lib, api->SetOptimizedModelFilePath(o, model), err);
-    for (size_t i = 0; !rc && i < sizeof(entries) / sizeof(*entries); i++)
+    for (size_t i = 0; !rc && i < n_entries; i++)
         rc = sx_ort_check(lib, api->AddSessionConfigEntry(o, entries[i][0], entries[i][1]), err);
     if (!rc)
         rc = sx_ort_check(lib, api->CreateSession(lib->env, from, o, &session), err);
@@ -173,7 +183,7 @@ out:
 }
 
 static enum sx_rc make_entry(const struct ort_lib *lib, const struct sx_onnx *source,
-                             const char *entry, struct sx_err *err)
+                             const char *entry, bool inside, struct sx_err *err)
 {
     static atomic_uint serial;
     char *dir = NULL, *stripped = NULL;
@@ -191,7 +201,7 @@ static enum sx_rc make_entry(const struct ort_lib *lib, const struct sx_onnx *so
                       : sx_fail(err, SX_NO_MEMORY, "no memory for a path");
     }
     if (!rc)
-        rc = optimise(lib, from, dir, err);
+        rc = optimise(lib, from, dir, inside, err);
     if (stripped)
         unlink(stripped);
     if (!rc && rename(dir, entry)) {
@@ -208,11 +218,11 @@ out:
 }
 
 enum sx_rc sx_ort_prepare(const struct ort_lib *lib, const struct sx_onnx *source,
-                          const char *cache_dir, const char *machine_id, struct sx_onnx **ret_model,
-                          struct sx_err *err)
+                          const char *cache_dir, const char *machine_id, bool inside,
+                          struct sx_onnx **ret_model, struct sx_err *err)
 {
     char *entry = NULL, *model = NULL;
-    enum sx_rc rc = entry_path(lib, source, cache_dir, machine_id, &entry, err);
+    enum sx_rc rc = entry_path(lib, source, cache_dir, machine_id, inside, &entry, err);
     if (rc)
         return rc;
     model = join(entry, MODEL_NAME);
@@ -226,7 +236,7 @@ enum sx_rc sx_ort_prepare(const struct ort_lib *lib, const struct sx_onnx *sourc
             goto out;
         sx_dir_remove(entry, NULL); /* damaged: make it again */
     }
-    rc = make_entry(lib, source, entry, err);
+    rc = make_entry(lib, source, entry, inside, err);
     if (!rc)
         rc = sx_onnx_open(model, ret_model, err);
 out:
@@ -330,7 +340,7 @@ void sx_ort_weights_close(struct ort_weights *w)
     memset(w, 0, sizeof(*w));
 }
 
-void sx_ort_weights_settle(struct ort_weights *w)
+void sx_ort_weights_settle(const struct ort_weights *w)
 {
     for (size_t i = 0; i < w->n_files; i++)
         if (w->files[i].size)
