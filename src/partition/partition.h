@@ -11,7 +11,8 @@
  * slowest); among cuts within 1 % of each other, fewer bytes cut; then the latency of one request
  * (the sum over stages).  The time of a stage is that of its nodes on its device plus the time to
  * fetch its inputs: each tensor that an earlier stage made counts once, by the link between the
- * two.  Inputs of the graph are everywhere; its outputs are fetched by nobody.
+ * two.  Inputs of the graph are everywhere; its outputs are fetched by nobody.  Bytes cut count a
+ * tensor once for each stage that fetches it.
  *
  * Methods.  Each proposes; all are repaired to valid labellings, refined, and the best wins.
  *   metis        METIS k-way and recursive, several seeds, in a child process (metis.c)
@@ -79,22 +80,30 @@ struct sx_part_result {
     bool refined;               /* refinement changed it */
     char note[160];             /* "" or why METIS had no say */
     /* The best of each method before refinement, for explain: INFINITY when it gave none. */
-    double proposed_ns[SX_PART_METHODS];
-    unsigned metis_runs, metis_valid; /* raw METIS partitions whose quotient was acyclic */
+    double proposed_ns[SX_PART_METHODS], proposed_bytes[SX_PART_METHODS];
+    /* Raw METIS partitions, those whose quotient was acyclic (the parts then are stages in some
+     * order) and that fit, and the best of these: INFINITY when there was none. */
+    unsigned metis_runs, metis_valid;
+    double metis_raw_ns, metis_raw_bytes;
 };
 
 /* Check what a caller may get wrong: order, ranges, sizes. SX_INVALID says which. */
 enum sx_rc sx_part_check(const struct sx_part_problem *problem, struct sx_err *err);
-/* Is the labelling valid (never decreasing along an edge, groups whole, memory within limits)? */
+/* Is the labelling valid: never decreasing along an edge, groups whole, each node where it can run,
+ * memory within limits?  (Short of memory of our own: false.) */
 bool sx_part_valid(const struct sx_part_problem *problem, const uint32_t *stage);
 /* Value of a valid labelling. */
 void sx_part_evaluate(const struct sx_part_problem *problem, const uint32_t *stage,
                       struct sx_part_value *ret_value);
-/* Is a better than b, by the objective above?  Negative: a; positive: b; 0: the same. */
+/* Is a better than b, by the objective above?  Negative: a; positive: b; 0: the same.  Of three
+ * values each may be better than the next in a circle, because of the 1 %: don't sort by it. */
 int sx_part_compare(const struct sx_part_value *a, const struct sx_part_value *b);
 
-/* The best labelling found.  SX_INVALID: no labelling fits (memory, or a node runs nowhere). An
- * empty stage is allowed: a device that does not pay is not used. */
+/* The best labelling found: by sx_part_compare not worse than what topological cuts propose, nor
+ * than any valid METIS partition (unless these beat each other in a circle).  SX_INVALID: the
+ * problem is wrong, or nothing was found that fits (memory, or a node runs nowhere).  An empty
+ * stage is allowed: a device that does not pay is not used.  METIS failing is no failure: see
+ * `note`. */
 enum sx_rc sx_part_solve(const struct sx_part_problem *problem,
                          const struct sx_part_options *options, struct sx_part_result *ret_result,
                          struct sx_err *err);
