@@ -54,6 +54,8 @@ def helper_program(name):
     path = pathlib.Path(program()).parent / "bench" / name
     if not path.exists():
         die(f"there is no program {path}: run ./run build")
+    # it is looked for beside the running program, which is not where these are
+    os.environ.setdefault("STARONNX_METIS", str(path.parent.parent / "staronnx-metis"))
     return str(path)
 
 
