@@ -2,6 +2,14 @@
  * SPDX-License-Identifier: Apache-2.0 */
 /*
  * planner.h - graph + profile + devices -> plans.
+ *
+ * Errors: SX_NOT_FOUND: the profile has no times for a device (another number of units counts as
+ * another device); SX_INVALID: the profile is of another graph, a device that is not there, too
+ * many of them, or no cut fits.  A plan's devices are all of the machine's, in its order, so that
+ * sx_plan_stage.device is also the machine's number.
+ *
+ * Blocks while it computes (milliseconds per plan and a child process: see metis.h).  Any thread;
+ * nothing is shared between calls.
  */
 #ifndef SX_PARTITION_PLANNER_H
 #define SX_PARTITION_PLANNER_H
