@@ -149,10 +149,11 @@ class Server:
         return False
 
 
-def run(*arguments, timeout=120):
+def run(*arguments, timeout=120, environment=None):
     """Run the program; a CompletedProcess with text output."""
     done = subprocess.run(
-        [PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+        [PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout, check=False,
+        env={**os.environ, **(environment or {})},
     )
     if SANITIZER.search(done.stderr):
         raise RuntimeError(f"a sanitizer reported:\n{done.stderr[-8000:]}")

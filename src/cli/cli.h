@@ -37,4 +37,11 @@ enum sx_rc sx_open_machine(const struct sx_texts *devices, struct sx_machine **r
 enum sx_rc sx_open_engine(const char *library, const struct sx_machine *machine,
                           struct sx_engine **ret_engine, struct sx_err *err);
 
+/* Can sx_draw make a file of this name?  It ends in .dot or .svg. */
+bool sx_can_draw(const char *path);
+/* Write Graphviz text: as it is (.dot), or drawn by the program `dot` (.svg).  Blocks for as long
+ * as that takes: seconds for thousands of operators.  SX_UNAVAILABLE: the program is not there, or
+ * failed. */
+enum sx_rc sx_draw(const char *text, const char *path, struct sx_err *err);
+
 #endif

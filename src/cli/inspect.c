@@ -5,20 +5,26 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/sbuf.h"
 #include "cli/cli.h"
+#include "graph/dag.h"
 #include "graph/onnx.h"
 #include "graph/work.h"
 
 static bool json;
 static uint64_t free_dim = 1;
+static const char *graph_file;
 
 static const struct sx_option options[] = {
     {"json", 'j', NULL, SX_OPT_FLAG, &json, "print one JSON object"},
     {"free-dim", 0, "N", SX_OPT_UINT, &free_dim,
      "what stands for each free dimension in FLOPs and memory; default 1"},
+    {"graph", 'g', "FILE", SX_OPT_TEXT, &graph_file,
+     "also draw the operators that depend on the inputs: FILE ends in .dot (text for Graphviz) or "
+     ".svg (a picture; needs Graphviz's program dot)"},
     {NULL, 0, NULL, SX_OPT_FLAG, NULL, NULL},
 };
 
@@ -176,6 +182,21 @@ static void print_json(const char *path, const struct sx_onnx *m, const struct s
     sx_sbuf_free(&s);
 }
 
+static enum sx_rc draw(const struct sx_onnx *model, struct sx_err *err)
+{
+    struct sx_dag *dag = NULL;
+    char *text = NULL;
+    enum sx_rc rc = sx_dag_build(model, &dag, err);
+
+    if (rc == SX_OK)
+        rc = sx_dag_dot(dag, NULL, NULL, &text, err);
+    if (rc == SX_OK)
+        rc = sx_draw(text, graph_file, err);
+    free(text);
+    sx_dag_destroy(dag);
+    return rc;
+}
+
 int sx_cmd_inspect(int argc, char **argv)
 {
     struct sx_texts operands = {0};
@@ -191,9 +212,16 @@ int sx_cmd_inspect(int argc, char **argv)
         sx_texts_free(&operands);
         return sx_usage_error(&usage, "--free-dim takes 1 to %d", INT32_MAX);
     }
+    if (graph_file && !sx_can_draw(graph_file)) {
+        sx_texts_free(&operands);
+        return sx_usage_error(&usage, "--graph takes a file that ends in .dot or .svg, not '%s'",
+                              graph_file);
+    }
     rc = sx_onnx_open(operands.item[0], &model, &err);
     if (rc == SX_OK)
         rc = sx_work_count(model, (int64_t)free_dim, &work, &err);
+    if (rc == SX_OK && graph_file)
+        rc = draw(model, &err);
     if (rc == SX_OK && json)
         print_json(operands.item[0], model, &work);
     else if (rc == SX_OK)

@@ -89,6 +89,11 @@ const struct sx_onnx *sx_engine_graph_onnx(const struct sx_engine_model *model);
  * not depend on their values), the machine, the engine's version. */
 enum sx_rc sx_engine_profile_key(struct sx_engine_model *model, const char *machine_id,
                                  struct sx_profile_key *ret_key, struct sx_err *err);
+/* Open a model for cutting it into files that other programs run, on other machines: its graph is
+ * the one before ONNX Runtime suits it to this machine (its basic level), and groups keep together
+ * what it would fuse.  Needs a cache directory.  Everything else as with sx_engine_open_model. */
+enum sx_rc sx_engine_open_portable(struct sx_engine *engine, const char *path,
+                                   struct sx_engine_model **ret_model, struct sx_err *err);
 /* Some convex nodes of that graph as a model of its own: sessions, ports and runs as above.  Ports
  * are in the order of sx_stage_ports.  Shares the weights of `model`, which must be closed later.
  */

@@ -248,8 +248,7 @@ static enum sx_rc open_prepared(struct ort_model *m, const struct sx_onnx *sourc
 {
     const struct ort_engine *e = (const struct ort_engine *)m->base.engine;
     struct sx_onnx *prepared = NULL;
-    enum sx_rc rc =
-        sx_ort_prepare(m->lib, source, e->cache_dir, e->machine_id, false, &prepared, err);
+    enum sx_rc rc = sx_ort_prepare(m->lib, source, e->cache_dir, e->machine_id, 0, &prepared, err);
     if (rc)
         return rc;
     rc = sx_ort_weights_open(m->lib, prepared, &m->weights, err);

@@ -330,7 +330,8 @@ static enum sx_rc open_file(struct ort_model *m, struct sx_onnx **ret_onnx, stru
         return rc;
     bool inside = false;
     do
-        rc = sx_ort_prepare(m->lib, source, e->cache_dir, e->machine_id, inside, ret_onnx, err);
+        rc = sx_ort_prepare(m->lib, source, e->cache_dir, e->machine_id, inside ? SX_ORT_INSIDE : 0,
+                            ret_onnx, err);
     while (rc && rc != SX_NO_MEMORY && rc != SX_IO && (inside = !inside));
     if (!rc)
         rc = sx_ort_weights_open(m->lib, *ret_onnx, &m->weights, err);

@@ -63,13 +63,22 @@ struct ort_weights {
     size_t n_values;
 };
 
+enum {
+    SX_ORT_INSIDE = 1, /* the weights stay in the graph's file, where sessions do not share them;
+                          ONNX Runtime 1.21 cannot take them out of a graph that has operators with
+                          bodies */
+    SX_ORT_BASIC = 2,  /* optimised as far as any ONNX Runtime understands it, and no further */
+};
 /* Make sure that a prepared copy of `source` is under the cache directory and open it.  Fails with
- * a reason if that cannot be done for this model.  `inside`: the weights stay in the graph's file,
- * where sessions do not share them; ONNX Runtime 1.21 cannot take them out of a graph that has
- * operators with bodies. */
+ * a reason if that cannot be done for this model.  `how`: some of the above. */
 enum sx_rc sx_ort_prepare(const struct ort_lib *lib, const struct sx_onnx *source,
-                          const char *cache_dir, const char *machine_id, bool inside,
+                          const char *cache_dir, const char *machine_id, unsigned how,
                           struct sx_onnx **ret_model, struct sx_err *err);
+/* Let ONNX Runtime optimise `from` and save the result in `dir` as SX_ORT_MODEL_NAME, with its
+ * large constants beside it, or inside. */
+enum sx_rc sx_ort_optimise(const struct ort_lib *lib, const char *from, const char *dir,
+                           GraphOptimizationLevel level, bool inside, struct sx_err *err);
+#define SX_ORT_MODEL_NAME "model.onnx"
 /* Is there anything to win? Not for a model with next to no weights. */
 bool sx_ort_prepare_pays(const struct sx_onnx *source);
 

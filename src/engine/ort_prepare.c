@@ -35,7 +35,6 @@
 #include "engine/ort_int.h"
 
 #define FORMAT       1
-#define MODEL_NAME   "model.onnx"
 #define WEIGHTS_NAME "weights.bin"
 #define MIN_EXTERNAL "1024" /* bytes; smaller constants stay in the graph */
 #define WORTH_BYTES  (UINT64_C(1) << 20)
@@ -79,7 +78,7 @@ void sx_ort_hash(const void *data, size_t size, char ret_text[33])
 }
 
 static enum sx_rc entry_path(const struct ort_lib *lib, const struct sx_onnx *source,
-                             const char *cache_dir, const char *machine_id, bool inside,
+                             const char *cache_dir, const char *machine_id, unsigned how,
                              char **ret_path, struct sx_err *err)
 {
     struct sx_sbuf s = {0}, path = {0};
@@ -103,7 +102,8 @@ static enum sx_rc entry_path(const struct ort_lib *lib, const struct sx_onnx *so
     if (!s.failed) {
         char key[33];
         sx_ort_hash(s.data, s.len, key);
-        sx_sbuf_printf(&path, "%s/prepared/%s%s", cache_dir, key, inside ? "-inside" : "");
+        sx_sbuf_printf(&path, "%s/%s/%s%s", cache_dir, how & SX_ORT_BASIC ? "portable" : "prepared",
+                       key, how & SX_ORT_INSIDE ? "-inside" : "");
     }
     bool failed = s.failed || path.failed;
     sx_sbuf_free(&s);
@@ -135,14 +135,13 @@ static enum sx_rc sync_file(const char *path, struct sx_err *err)
     return bad ? sx_fail(err, SX_IO, "%s: %s", path, strerror(bad)) : SX_OK;
 }
 
-/* Let ONNX Runtime optimise `from` and save the result in `dir`. */
-static enum sx_rc optimise(const struct ort_lib *lib, const char *from, const char *dir,
-                           bool inside, struct sx_err *err)
+enum sx_rc sx_ort_optimise(const struct ort_lib *lib, const char *from, const char *dir,
+                           GraphOptimizationLevel level, bool inside, struct sx_err *err)
 {
     const OrtApi *api = lib->api;
     OrtSessionOptions *o = NULL;
     OrtSession *session = NULL;
-    char *model = join(dir, MODEL_NAME), *weights = join(dir, WEIGHTS_NAME);
+    char *model = join(dir, SX_ORT_MODEL_NAME), *weights = join(dir, WEIGHTS_NAME);
     enum sx_rc rc = SX_OK;
 
     if (!model || !weights) {
@@ -161,7 +160,7 @@ static enum sx_rc optimise(const struct ort_lib *lib, const char *from, const ch
     if (!rc)
         rc = sx_ort_check(lib, api->SetInterOpNumThreads(o, 1), err);
     if (!rc)
-        rc = sx_ort_check(lib, api->SetSessionGraphOptimizationLevel(o, ORT_ENABLE_ALL), err);
+        rc = sx_ort_check(lib, api->SetSessionGraphOptimizationLevel(o, level), err);
     if (!rc)
         rc = sx_ort_check(lib, api->SetOptimizedModelFilePath(o, model), err);
     for (size_t i = 0; !rc && i < n_entries; i++)
@@ -183,7 +182,7 @@ out:
 }
 
 static enum sx_rc make_entry(const struct ort_lib *lib, const struct sx_onnx *source,
-                             const char *entry, bool inside, struct sx_err *err)
+                             const char *entry, unsigned how, struct sx_err *err)
 {
     static atomic_uint serial;
     char *dir = NULL, *stripped = NULL;
@@ -201,7 +200,8 @@ static enum sx_rc make_entry(const struct ort_lib *lib, const struct sx_onnx *so
                       : sx_fail(err, SX_NO_MEMORY, "no memory for a path");
     }
     if (!rc)
-        rc = optimise(lib, from, dir, inside, err);
+        rc = sx_ort_optimise(lib, from, dir, how & SX_ORT_BASIC ? ORT_ENABLE_BASIC : ORT_ENABLE_ALL,
+                             how & SX_ORT_INSIDE, err);
     if (stripped)
         unlink(stripped);
     if (!rc && rename(dir, entry)) {
@@ -218,14 +218,14 @@ out:
 }
 
 enum sx_rc sx_ort_prepare(const struct ort_lib *lib, const struct sx_onnx *source,
-                          const char *cache_dir, const char *machine_id, bool inside,
+                          const char *cache_dir, const char *machine_id, unsigned how,
                           struct sx_onnx **ret_model, struct sx_err *err)
 {
     char *entry = NULL, *model = NULL;
-    enum sx_rc rc = entry_path(lib, source, cache_dir, machine_id, inside, &entry, err);
+    enum sx_rc rc = entry_path(lib, source, cache_dir, machine_id, how, &entry, err);
     if (rc)
         return rc;
-    model = join(entry, MODEL_NAME);
+    model = join(entry, SX_ORT_MODEL_NAME);
     if (!model) {
         rc = sx_fail(err, SX_NO_MEMORY, "no memory for a path");
         goto out;
@@ -236,7 +236,7 @@ enum sx_rc sx_ort_prepare(const struct ort_lib *lib, const struct sx_onnx *sourc
             goto out;
         sx_dir_remove(entry, NULL); /* damaged: make it again */
     }
-    rc = make_entry(lib, source, entry, inside, err);
+    rc = make_entry(lib, source, entry, how, err);
     if (!rc)
         rc = sx_onnx_open(model, ret_model, err);
 out:

@@ -4,8 +4,10 @@
 
 import json
 import os
+import re
 import tempfile
 import unittest
+import xml.etree.ElementTree
 
 import numpy as np
 from onnx import numpy_helper
@@ -33,6 +35,7 @@ class CommandLine(unittest.TestCase):
         for arguments, word in (
             ([], "usage"), (["serv"], "'serve'"), (["nonsense"], "nonsense"), (["--nope"], "--nope"),
             (["inspect"], "MODEL"), (["inspect", "a", "b"], "'b'"), (["inspect", "--jso", "x"], ""),
+            (["inspect", "--graph", "x.png", "m"], "'x.png'"),
             (["infer", "--repeat", "x", "m"], "--repeat"), (["infer", "--repeat"], "--repeat"),
             (["serve", "--http-prt", "1"], "--http-port"), (["serve"], "--models"),
             (["serve", "--http-port", "70000", "x.onnx"], "65535"),
@@ -82,6 +85,41 @@ class Inspect(unittest.TestCase):
             self.assertEqual(about["flops"], gemms + 3 * 2 * 64)
             self.assertEqual(about["inputs"],
                              [{"name": "x", "datatype": "FP32", "shape": [-1, 16]}])
+
+    def test_graph(self):
+        with tempfile.TemporaryDirectory() as d:
+            path, dot, svg = (os.path.join(d, name) for name in ("mlp.onnx", "g.dot", "g.svg"))
+            with open(path, "wb") as f:
+                f.write(models.mlp().SerializeToString())
+            for file in dot, svg:
+                done = run("inspect", path, "--graph", file)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("operators", done.stdout)
+            with open(dot, encoding="utf-8") as f:
+                text = f.read()
+            self.assertEqual(len(re.findall(r"^  n\d+ \[label=\"(Gemm|Relu)", text, re.M)), 5)
+            self.assertEqual(text.count(" -> "), 6)
+            drawn = xml.etree.ElementTree.parse(svg).getroot()
+            kinds = [g.get("class") for g in drawn.iter("{http://www.w3.org/2000/svg}g")]
+            self.assertEqual((kinds.count("node"), kinds.count("edge")), (7, 6))
+
+            # without Graphviz, and with one that fails: a hint, and no file
+            fake = os.path.join(d, "dot")
+            other = os.path.join(d, "other.svg")
+            for script in None, "#!/bin/sh\necho broken >&2\nexit 3\n":
+                if script:
+                    with open(fake, "w", encoding="utf-8") as f:
+                        f.write(script)
+                    os.chmod(fake, 0o755)
+                done = run("inspect", path, "--graph", other, environment={"PATH": d})
+                self.assertEqual(done.returncode, 4, done.stderr)
+                self.assertIn("broken" if script else "install Graphviz", done.stderr)
+                self.assertIn(".dot", done.stderr)
+                self.assertEqual((len(done.stderr.splitlines()), done.stdout), (1, ""))
+                self.assertFalse(os.path.exists(other))
+            done = run("inspect", path, "--graph", os.path.join(d, "missing", "g.dot"))
+            self.assertEqual(done.returncode, 3)
+            self.assertIn("missing", done.stderr)
 
     def test_missing(self):
         done = run("inspect", "/nonexistent.onnx")
