@@ -9,9 +9,10 @@
  *
  * Always true of an answer `start`
  *   P1  the variant's first device holds at most max_in_flight tasks.
- *   P2  no other variant of that request would end sooner, as far as is known now; so it ends
- *       after the deadline only if all would.
- *   P3  an idle system starts something, if any request has a variant.
+ *   P2  no other variant of that request would end sooner, as far as is known now.
+ *   P3  the request ends by its deadline, or nothing else is in flight and no variant would.
+ *   P4  an idle system starts something, if any request has a variant.
+ *   Unknown variants and the greedy policy keep P1 and P4 only.
  *
  * Times inside are doubles in ns from now.  Cost: waiting * variants * stages.
  */
@@ -204,13 +205,15 @@ static bool can_start(const struct sx_place *state, const struct sx_place_varian
     return start <= (l->handed ? l->handed_end : 0);
 }
 
+/* The variant that ends first, or wins most; without `in_flight` also those that may not start now.
+ */
 static bool best_offer(const struct sx_place *state, unsigned model, double slack,
                        const struct line *in_flight, const struct line *lines, struct offer *ret)
 {
     *ret = (struct offer){.cost = INFINITY};
     for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
         const struct sx_place_variant *v = variant_of(state, model, vi);
-        if (!known(v) || piled_up(v, in_flight))
+        if (!known(v) || (in_flight && piled_up(v, in_flight)))
             continue;
         const struct line *l = &lines[v->device[0]];
         struct offer o = {.variant = vi, .start = start_on(l, 0, v->ns[0])};
@@ -236,9 +239,9 @@ static bool best_offer(const struct sx_place *state, unsigned model, double slac
     return isfinite(ret->cost);
 }
 
-/* Place the waiting requests in order; those that would be late come after all others, since
- * their answers are worth least.  With `ret`, stop at the first that can start now and say so;
- * otherwise `ret_pace` is the time by which each request makes the queue longer. */
+/* Place the waiting requests in order, without those that would be late: they keep no device from
+ * others, and only an idle system runs them.  With `ret`, stop at the first that can start now and
+ * say so; otherwise `ret_pace` is the time by which each request makes the queue longer. */
 static bool place_waiting(const struct sx_place *state, uint64_t now, struct line *lines,
                           const struct line *in_flight, struct sx_place_action *ret,
                           double *ret_pace)
@@ -246,7 +249,7 @@ static bool place_waiting(const struct sx_place *state, uint64_t now, struct lin
     uint64_t late = 0; /* a bit for each waiting request */
     unsigned n = state->n_waiting < SX_PLACE_LOOK ? state->n_waiting : SX_PLACE_LOOK;
     double half_end = 0, end = 0;
-    for (unsigned pass = 0; pass < (ret ? 2 : 1); pass++) {
+    for (unsigned pass = 0; pass < (ret && !state->n_jobs ? 2 : 1); pass++) {
         for (unsigned i = 0; i < n; i++) {
             const struct sx_place_request *r = &state->waiting[i];
             if (pass && !(late >> i & 1))
@@ -372,14 +375,12 @@ void sx_place_decide(const struct sx_place *state, uint64_t now, struct sx_place
 
 uint64_t sx_place_predict(const struct sx_place *state, unsigned model, uint64_t now)
 {
-    struct line in_flight[SX_PLACE_DEVICES], lines[SX_PLACE_DEVICES];
-    lines_in_flight(state, now, in_flight);
-    for (unsigned d = 0; d < state->n_devices; d++)
-        lines[d] = in_flight[d];
+    struct line lines[SX_PLACE_DEVICES];
+    lines_in_flight(state, now, lines);
     double pace;
-    place_waiting(state, now, lines, in_flight, NULL, &pace);
+    place_waiting(state, now, lines, NULL, NULL, &pace);
     struct offer o;
-    if (!best_offer(state, model, INFINITY, in_flight, lines, &o))
+    if (!best_offer(state, model, INFINITY, NULL, lines, &o))
         return now;
     return sx_time_add(now, (uint64_t)(o.end + pace * state->n_more));
 }

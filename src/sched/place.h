@@ -9,6 +9,8 @@
  * where it is predicted to end first, and what that gives an idle device now is started.  A slow
  * device is thus used only by a request that would not end earlier on a fast one, and only when it
  * keeps its deadline; those before it in the queue wait for the faster one, which they get earlier.
+ * A request that would be late wherever it runs is not started, unless nothing is in flight: its
+ * owner gives it up.
  *
  * Greedy, for comparison: any idle device takes the oldest request, whole.
  *

@@ -305,6 +305,8 @@ void sim_run(const struct sim_config *config, struct sim_result *ret)
         sx_rng_init(&s->gaps[m], config->seed + m);
         s->latency[m] = test_calloc(config->n_requests, sizeof(double));
         memcpy(s->variants[m], model->variants, model->n_variants * sizeof *model->variants);
+        for (unsigned v = 0; v < model->n_variants && config->unknown; v++)
+            memset(s->variants[m][v].ns, 0, sizeof s->variants[m][v].ns);
         s->next_arrival[m] = SX_NEVER;
         if (!model->clients)
             s->next_arrival[m] =

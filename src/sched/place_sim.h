@@ -1,7 +1,7 @@
 /* SPDX-FileCopyrightText: StarONNX developers
  * SPDX-License-Identifier: Apache-2.0 */
 /*
- * place_sim.h - for place_test.c: a server with unequal devices, in virtual time.
+ * place_sim.h - for tests of place.h: a server with unequal devices, in virtual time.
  *
  * Events are arrivals, ends of stages and wake-ups.  A device runs tasks in the order in which
  * they became ready; a job's next stage is handed to its device when the one before it ends.
@@ -15,7 +15,7 @@
 #include "sched/place.h"
 
 #define SIM_MODELS  2
-#define SIM_CLIENTS 64
+#define SIM_CLIENTS 300
 
 struct sim_model {
     const struct sx_place_variant *variants;
@@ -34,6 +34,7 @@ struct sim_config {
     double noise;                      /* standard deviation of a stage's time, as a share of it */
     double slowness[SX_PLACE_DEVICES]; /* real over predicted times; 0: 1 */
     bool learn;                        /* predictions follow the real times */
+    bool unknown;                      /* and nothing is known at first */
     uint64_t seed;
 };
 

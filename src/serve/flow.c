@@ -48,7 +48,8 @@ enum sx_rc sx_flow_create(struct sx_model *m, unsigned variant, struct sx_flow *
         const struct sx_device *device = &m->server->config.machine->devices[stage->device];
         step->flow = f;
         step->data = calloc(stage->n_data + 1, sizeof(struct sx_data *));
-        rc = step->data ? sx_exec_task_create(exec, &step->task) : SX_NO_MEMORY;
+        step->inputs = calloc(stage->n_in + stage->n_out + 1, sizeof *step->inputs);
+        rc = step->data && step->inputs ? sx_exec_task_create(exec, &step->task) : SX_NO_MEMORY;
         if (rc)
             goto fail;
         for (unsigned i = 0; i < stage->n_data; i++)
@@ -86,6 +87,7 @@ void sx_flow_destroy(struct sx_flow *f)
         if (f->steps[k].task)
             sx_exec_task_destroy(exec, f->steps[k].task);
         free(f->steps[k].data);
+        free(f->steps[k].inputs);
     }
     for (uint32_t i = 0; f->data && i < v->n_data; i++)
         sx_exec_data_destroy(exec, f->data[i]);
@@ -110,7 +112,7 @@ static void run_stage(struct sx_task *task)
     struct sx_model *m = f->model;
     struct sx_server *s = m->server;
     struct sx_stage *stage = &m->variants[f->variant].stages[step - f->steps];
-    struct sx_tensor inputs[stage->n_in + 1], outputs[stage->n_out + 1];
+    struct sx_tensor *inputs = step->inputs, *outputs = inputs + stage->n_in;
     struct sx_err err = {0};
     uint64_t took = 0;
 
@@ -128,7 +130,7 @@ static void run_stage(struct sx_task *task)
     }
     for (size_t i = 0; i < stage->n_in; i++)
         inputs[i] = f->slots[stage->in_slot[i]]; /* the slot keeps the reference */
-    memset(outputs, 0, sizeof outputs);
+    memset(outputs, 0, stage->n_out * sizeof *outputs);
     enum sx_rc rc =
         sx_run_ports(stage->session, inputs, stage->out, outputs, stage->n_out,
                      m->batchable ? f->request->samples : -1, s->pool, &stage->self_alloc, &took,

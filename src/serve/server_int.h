@@ -78,6 +78,7 @@ struct sx_flow {
         struct sx_flow *flow;
         struct sx_task *task;
         struct sx_data **data;
+        struct sx_tensor *inputs;   /* room for a run's inputs and, after them, outputs */
         atomic_uint_fast64_t began; /* 0: not yet */
         bool done;                  /* [lock] */
         uint64_t ready;             /* [lock] when it was handed to its device; 0: not yet */
