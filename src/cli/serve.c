@@ -10,6 +10,7 @@
  * runs in a signal handler.  A second signal ends the process at once.
  */
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>

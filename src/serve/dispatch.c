@@ -105,7 +105,8 @@ static bool start_batch(struct sx_server *s, const struct sx_sched_action *a, ui
     while ((r = sx_queue_head(m)) != NULL && r->shape_class == shape_class &&
            job->samples + r->samples <= a->batch) {
         if (ends > r->deadline_ns && !sx_model_may_probe(m, now)) {
-            sx_queue_expire(s, r, now, o); /* its answer would come too late: give its place to another */
+            sx_queue_expire(s, r, now,
+                            o); /* its answer would come too late: give its place to another */
             continue;
         }
         sx_queue_remove(m, r);
@@ -331,7 +332,8 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
     uint64_t wait;
     uint64_t end = sx_sched_predict_finish(&state, index, r->samples, now, &wait);
     double spread = sx_cost_spread_ns(&m->cost, r->samples, 0);
-    if (sx_time_add(end, (uint64_t)spread) > r->deadline_ns && (wait || !sx_model_may_probe(m, now))) {
+    if (sx_time_add(end, (uint64_t)spread) > r->deadline_ns &&
+        (wait || !sx_model_may_probe(m, now))) {
         /* Alone it may be given more units than the prediction takes. */
         double least = sx_cost_ns(&m->cost, r->samples, m->cost.n_widths - 1);
         if (wait || sx_time_add(now, (uint64_t)least) > r->deadline_ns)

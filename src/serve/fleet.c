@@ -20,8 +20,7 @@
 
 #include "serve/server_int.h"
 
-#define MAX_MODELS    32 /* seen by one decision */
-#define MAX_IN_FLIGHT 2  /* per device; see place.h */
+#define MAX_MODELS 32 /* seen by one decision */
 
 /* What place sees, and what its numbers mean here. */
 struct picture {
@@ -136,10 +135,12 @@ static void draw(struct picture *p, struct sx_server *s)
                                  .n_variants = p->n_variants,
                                  .jobs = p->jobs,
                                  .waiting = p->waiting,
-                                 .max_in_flight = MAX_IN_FLIGHT,
                                  .greedy = s->config.greedy};
     see_flows(p, s);
     see_waiting(p, s);
+    for (unsigned i = 0; i < s->n_models; i++)
+        p->place.n_more += s->models[i]->queued_requests;
+    p->place.n_more -= p->place.n_waiting;
 }
 
 uint64_t sx_fleet_predict(struct sx_server *s, struct sx_model *m, unsigned samples, uint64_t now)
@@ -165,8 +166,8 @@ static struct sx_flow *take_flow(struct sx_model *m, unsigned variant)
 
 static void step_done(struct sx_task *task);
 
-static bool start_flow(struct sx_server *s, struct sx_request *r,
-                       const struct sx_place_action *a, uint64_t now, struct outcome *o)
+static bool start_flow(struct sx_server *s, struct sx_request *r, const struct sx_place_action *a,
+                       uint64_t now, struct outcome *o)
 {
     struct sx_model *m = r->model;
     struct sx_flow *f = take_flow(m, a->variant);
@@ -235,8 +236,7 @@ static void learn_step(struct sx_flow *f, unsigned k, uint64_t took)
     struct sx_stage *stage = &m->variants[f->variant].stages[k];
     double was = f->steps[k].predicted_ns, ns = (double)took;
     if (was > 0 && ns > 0) {
-        double weight =
-            m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1) : 0.05;
+        double weight = m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1) : 0.05;
         double error = fabs(was - ns) / ns;
         m->stats->prediction_error += weight * (error - m->stats->prediction_error);
     }

@@ -19,9 +19,10 @@
 #include "base/rng.h"
 #include "serve/server.h"
 
-#define MS   (SX_S / 1000)
+#define MS (SX_S / 1000)
 #define CHAIN                                                                                      \
-    "input x FP32 -1 4\noutput y FP32 -1 4\ntime base_us=0 per_sample_us=72000\nchain 72 bytes=64\n"
+    "input x FP32 -1 4\noutput y FP32 -1 4\ntime base_us=0 per_sample_us=72000\nchain 72 "         \
+    "bytes=64\n"
 #define T_NS 72e6
 
 struct fixture {
@@ -61,8 +62,8 @@ static void set_up(struct fixture *f, unsigned n, const double *slowdown, const 
     f->machine.n_units = f->machine.n_devices = n;
     for (unsigned u = 0; u < n; u++) {
         f->units[u].cpu = (int)u;
-        f->devices[u] =
-            (struct sx_device){.kind = "cpu", .first_unit = u, .n_units = 1, .slowdown = slowdown[u]};
+        f->devices[u] = (struct sx_device){
+            .kind = "cpu", .first_unit = u, .n_units = 1, .slowdown = slowdown[u]};
         snprintf(f->devices[u].name, sizeof f->devices[u].name, "cpu:%u@%g", u, slowdown[u]);
     }
     extra.engine = f->engine;
@@ -131,8 +132,8 @@ static enum sx_rc submit(struct fixture *f, float value, uint64_t timeout_ns,
     struct sx_err err = {0};
     int64_t dims[2] = {1, 4};
     assert_int_equal(sx_request_create(f->model, &r), SX_OK);
-    assert_int_equal(
-        sx_tensor_alloc(&r->inputs[0], sx_server_pool(f->server), SX_FP32, dims, 2), SX_OK);
+    assert_int_equal(sx_tensor_alloc(&r->inputs[0], sx_server_pool(f->server), SX_FP32, dims, 2),
+                     SX_OK);
     for (unsigned i = 0; i < 4; i++)
         memcpy(r->inputs[0].data + i * sizeof value, &value, sizeof value);
     r->timeout_ns = timeout_ns;
@@ -252,7 +253,8 @@ static void spans_do_not_overlap(void **state)
         for (size_t j = 0; j < n; j++) {
             if (j == i)
                 continue;
-            bool apart = spans[j].begin_ns >= spans[i].end_ns || spans[i].begin_ns >= spans[j].end_ns;
+            bool apart =
+                spans[j].begin_ns >= spans[i].end_ns || spans[i].begin_ns >= spans[j].end_ns;
             if (spans[i].device == spans[j].device)
                 assert_true(apart);
             if (spans[i].job == spans[j].job && spans[i].stage < spans[j].stage)

@@ -102,8 +102,8 @@ void sx_job_run(struct sx_task *task)
         sx_fail(&job->err, rc, "no memory for a batch of %u", job->samples);
     else
         rc = sx_run_ports(job->session, job->inputs, m->out, job->outputs, m->n_out,
-                          m->batchable ? job->samples : -1, m->server->pool, &m->self_alloc, &took,
-                          &job->err);
+                          m->batchable ? (int64_t)job->samples : -1, m->server->pool,
+                          &m->self_alloc, &took, &job->err);
     job->rc = rc;
     task->virtual_ns = took;
     job->infer_ns = sx_clock_now(m->server->clock) + took;

@@ -94,7 +94,7 @@ static bool is_late(const struct sx_model *m, const struct sx_request *r, uint64
 /* Within one priority the queue is in the order of deadlines, so its head tells; with several,
  * all are looked at. */
 uint64_t sx_queue_expire_late(struct sx_server *s, struct sx_model *m, uint64_t now,
-                            struct outcome *o)
+                              struct outcome *o)
 {
     uint64_t earliest = SX_NEVER;
     uint32_t rank = 0;

@@ -47,13 +47,13 @@ struct sx_stage {
     const struct sx_port *out;
     size_t n_in, n_out;
     uint32_t *in_slot, *out_slot;
-    unsigned n_data;  /* cut tensors that it reads or writes */
-    uint32_t *data;   /* numbers of them in the variant's list */
+    unsigned n_data; /* cut tensors that it reads or writes */
+    uint32_t *data;  /* numbers of them in the variant's list */
     enum sx_mode *modes;
     atomic_bool self_alloc;
-    double planned_ns;     /* [once] */
-    struct sx_cost cost;   /* [lock] one width: the device's */
-    double measured_ns;    /* [lock] running mean for one sample; 0: never ran */
+    double planned_ns;   /* [once] */
+    struct sx_cost cost; /* [lock] one width: the device's */
+    double measured_ns;  /* [lock] running mean for one sample; 0: never ran */
 };
 
 struct sx_variant {
@@ -84,12 +84,12 @@ struct sx_flow {
         uint64_t ready;             /* [lock] when it was handed to its device; 0: not yet */
         double predicted_ns;
     } *steps;
-    unsigned left;        /* [lock] steps that are not done */
+    unsigned left; /* [lock] steps that are not done */
     uint64_t number;
     uint64_t start_ns, predicted_end;
-    atomic_int rc;        /* the first failure; later steps do nothing */
-    struct sx_err err;    /* written by the step that set rc */
-    struct sx_list link;  /* in server->flows or variant->free_flows */
+    atomic_int rc;              /* the first failure; later steps do nothing */
+    struct sx_err err;          /* written by the step that set rc */
+    struct sx_list link;        /* in server->flows or variant->free_flows */
     struct sx_flow *next_start; /* in outcome->flows */
 };
 
@@ -133,8 +133,8 @@ struct sx_server {
     struct sx_clock *clock;
     struct sx_pool *pool;
     unsigned n_units;
-    bool fleet;      /* [once] several devices */
-    double slowdown; /* [once] of the only device; 0: none */
+    bool fleet;                /* [once] several devices */
+    double slowdown;           /* [once] of the only device; 0: none */
     pthread_mutex_t load_lock; /* the engine opens one model at a time */
 
     pthread_mutex_t lock;
@@ -157,9 +157,9 @@ struct sx_server {
 
 /* What to do once the lock is released. */
 struct outcome {
-    struct sx_list start;                /* jobs */
-    struct sx_flow *flows, **flows_end;  /* to be submitted */
-    struct sx_list finished; /* requests with rc set */
+    struct sx_list start;               /* jobs */
+    struct sx_flow *flows, **flows_end; /* to be submitted */
+    struct sx_list finished;            /* requests with rc set */
 };
 
 /* dispatch.c */

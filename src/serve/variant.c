@@ -12,6 +12,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,9 +51,9 @@ static void *measure(void *user)
         CPU_SET((unsigned)cpus[0], &set);
         sched_setaffinity(0, sizeof set, &set); /* else it measures where it is */
     }
-    m->rc = sx_engine_profile(m->model, m->table.batch, m->device->n_units, cpus, m->table.runs,
-                              NULL, NULL, m->table.node_ns, m->table.node_spread_ns, whole,
-                              &m->err);
+    m->rc =
+        sx_engine_profile(m->model, m->table.batch, m->device->n_units, cpus, m->table.runs, NULL,
+                          NULL, m->table.node_ns, m->table.node_spread_ns, whole, &m->err);
     m->table.whole_ns = whole[0];
     m->table.whole_spread_ns = whole[1];
     return NULL;
@@ -61,10 +62,11 @@ static void *measure(void *user)
 static enum sx_rc add_table(struct sx_model *m, uint32_t n_nodes, const struct sx_device *device,
                             struct sx_profile *profile, struct sx_err *err)
 {
-    struct measurement one = {.model = m->engine_model,
-                              .machine = m->server->config.machine,
-                              .device = device,
-                              .table = {.units = device->n_units, .batch = 1, .runs = MEASURE_RUNS}};
+    struct measurement one = {
+        .model = m->engine_model,
+        .machine = m->server->config.machine,
+        .device = device,
+        .table = {.units = device->n_units, .batch = 1, .runs = MEASURE_RUNS}};
     pthread_t thread;
     memcpy(one.table.kind, device->kind, sizeof one.table.kind);
     one.table.node_ns = calloc(n_nodes + 1, sizeof(double));
@@ -123,7 +125,8 @@ static void refresh_profile(struct sx_model *m)
     struct sx_err why = {0};
     char path[4096];
     bool changed = false;
-    if (!config->cache_dir || sx_engine_profile_key(m->engine_model, config->machine->id, &key, &why) ||
+    if (!config->cache_dir ||
+        sx_engine_profile_key(m->engine_model, config->machine->id, &key, &why) ||
         sx_profile_cache_path(config->cache_dir, &key, path, sizeof path, &why) ||
         sx_profile_load(path, &key, &profile, &why))
         return; /* nothing was kept, so there is nothing to refresh */
@@ -285,8 +288,8 @@ static enum sx_rc init_stage(struct sx_model *m, const struct sx_plan_stage *pla
     atomic_init(&stage->self_alloc, false);
     enum sx_rc rc = SX_OK;
     if (!whole)
-        rc = sx_engine_open_stage(m->engine_model, plan->nodes, plan->n_nodes,
-                                  &stage->engine_model, err);
+        rc = sx_engine_open_stage(m->engine_model, plan->nodes, plan->n_nodes, &stage->engine_model,
+                                  err);
     if (!rc)
         rc = sx_session_create(whole ? m->engine_model : stage->engine_model, device->n_units, cpus,
                                &stage->session, err);
@@ -365,8 +368,8 @@ static enum sx_rc make_plans(struct sx_model *m, struct sx_plan **plans, size_t 
     if (!rc)
         rc = get_profile(m, &profile, &why);
     if (!rc)
-        rc = sx_planner_variants(dag, &profile, machine, 1, NULL, plans, SX_PLACE_VARIANTS, n,
-                                 &why);
+        rc =
+            sx_planner_variants(dag, &profile, machine, 1, NULL, plans, SX_PLACE_VARIANTS, n, &why);
     if (rc) {
         sx_warning("model '%s' is served whole: %s", m->config.name, why.message);
         *n = 0;

@@ -175,7 +175,8 @@ static enum sx_rc put_variants(struct page *p)
             sx_sbuf_printf(p->s, "%s{%s,variant=\"%s\"} %" PRIu64 "\n", runs, p->labels[i],
                            infos[v].name, infos[v].runs);
     if (total)
-        family(p, stage, "gauge", "Time of a stage for one sample: planned, and as measured lately");
+        family(p, stage, "gauge",
+               "Time of a stage for one sample: planned, and as measured lately");
     for (size_t i = 0; i < p->n; i++)
         for (size_t v = first[i]; v < first[i + 1]; v++)
             for (unsigned k = 0; k < infos[v].n_stages; k++)
