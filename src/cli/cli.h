@@ -18,6 +18,10 @@ int sx_cmd_serve(int argc, char **argv);
 int sx_cmd_infer(int argc, char **argv);
 int sx_cmd_inspect(int argc, char **argv);
 int sx_cmd_perf(int argc, char **argv);
+int sx_cmd_profile(int argc, char **argv);
+int sx_cmd_plan(int argc, char **argv);
+int sx_cmd_explain(int argc, char **argv);
+int sx_cmd_split(int argc, char **argv);
 
 /* "staronnx serve: message (hint)" on stderr, one line. */
 void sx_complain(const char *name, const struct sx_err *err);

@@ -21,6 +21,10 @@ static const struct command {
     {"inspect", sx_cmd_inspect,
      "show a model: inputs, outputs, operators, parameters, FLOPs, memory"},
     {"perf", sx_cmd_perf, "put load on a model or a server and report latency and throughput"},
+    {"profile", sx_cmd_profile, "measure a model's operators on each kind of device"},
+    {"plan", sx_cmd_plan, "predict a model on several devices: whole, and cut into stages"},
+    {"explain", sx_cmd_explain, "show a plan's stages, draw its pipeline, measure it"},
+    {"split", sx_cmd_split, "write a model's stages as ONNX files"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "print this page, or a subcommand's: help SUBCOMMAND"},
 };
