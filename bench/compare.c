@@ -13,7 +13,8 @@
  *
  *     --load closed:N | poisson:RATE    repeatable; without any, one line {"ready": true} is
  *                                       printed when all is loaded, and then standard input says
- *                                       what to measure, one `TARGET LOAD SECONDS SEED` a line
+ *                                       what to measure, one `TARGET LOAD SECONDS SEED [WARMUP]`
+ *                                       a line
  *     --rounds N --seconds S --warmup S --seed N --objective MS --max-batch N
  *     --cache DIR                       for prepared models
  *     --device TEXT                     repeatable: `staronnx` then serves on several devices, and
@@ -68,7 +69,7 @@ static struct {
 } fleet;
 
 static void measure(struct sx_target *t, const char *name, const char *load, double seconds,
-                    int round)
+                    double warmup, int round)
 {
     bool ours = fleet.n_devices > 1 && !strcmp(name, "staronnx");
     struct fleet_mark mark;
@@ -81,7 +82,7 @@ static void measure(struct sx_target *t, const char *name, const char *load, dou
         sx_arrival_poisson(&arrivals, atof(load + 8), opt.seed + (uint64_t)round);
         l.arrivals = &arrivals;
     }
-    struct sx_run_opts o = {.warmup_ns = (uint64_t)(opt.warmup * 1e9),
+    struct sx_run_opts o = {.warmup_ns = (uint64_t)(warmup * 1e9),
                             .duration_ns = (uint64_t)(seconds * 1e9),
                             .drain_ns = 20 * SX_S,
                             .objective_ns = (uint64_t)(opt.objective_ms * 1e6),
@@ -284,7 +285,7 @@ int main(int argc, char **argv)
         for (int l = 0; l < opt.n_loads; l++) {
             for (int i = 0; i < n; i++) {
                 int at = round % 2 ? n - 1 - i : i;
-                measure(target[at], name[at], opt.load[l], opt.seconds, round);
+                measure(target[at], name[at], opt.load[l], opt.seconds, opt.warmup, round);
             }
         }
     }
@@ -299,15 +300,15 @@ int main(int argc, char **argv)
         fflush(stdout);
     }
     while (!opt.n_loads && fgets(line, sizeof line, stdin)) {
-        double seconds;
+        double seconds, warmup = opt.warmup;
         int seed, i = 0;
-        if (sscanf(line, "%63s %63s %lf %d", which, load, &seconds, &seed) != 4)
+        if (sscanf(line, "%63s %63s %lf %d %lf", which, load, &seconds, &seed, &warmup) < 4)
             break;
         while (i < n && strcmp(name[i], which))
             i++;
         if (i == n)
             break;
-        measure(target[i], name[i], load, seconds, seed);
+        measure(target[i], name[i], load, seconds, warmup, seed);
     }
     for (int i = 0; i < n; i++)
         target[i]->ops->destroy(target[i]);

@@ -35,7 +35,7 @@ def measure(model, args):
 
         def at_rate(process, who, r):
             per_s = rate["fast" if who == "fast" else "pair"]
-            m = process.measure(f"poisson:{per_s:.4f}", args.samples / per_s, 10 + r)
+            m = process.poisson(per_s, args.samples, 10 + r)
             found[who].append(m)
             support.say(f"  round {r + 1}, {who}: p50 {m['p50_us'] / 1e3:.1f} ms, p99 "
                         f"{m['p99_us'] / 1e3:.1f} ms of {m['n']}")

@@ -39,10 +39,10 @@ def measure(model, args):
                 one = {}
                 turn = [("fast", fast), ("pair", pairs[k]), ("all", both)]
                 for who, process in turn if r % 2 == 0 else reversed(turn):
-                    one[who] = process.measure(LOAD, args.seconds, r + 1)
+                    one[who] = process.measure(LOAD, args.seconds, r + 1, warmup=2)
                 for policy in POLICIES:  # its idle workers spin: only while it is measured
                     with support.Compare(path, *support.pair(k), f"starpu:{policy}") as process:
-                        one[policy] = process.measure(LOAD, args.seconds, r + 1)
+                        one[policy] = process.measure(LOAD, args.seconds, r + 1, warmup=2)
                 rounds[k].append(one)
                 mixes[k] = mix(pairs[k].ready, one["pair"])
                 support.say(f"{model}, k = {k}, round {r + 1}: "
@@ -53,7 +53,7 @@ def measure(model, args):
 
 
 def main():
-    args = support.arguments(__doc__, rounds=3, seconds=8.0)
+    args = support.arguments(__doc__, rounds=3, seconds=12.0)
     support.two_cores()
     results = {model: measure(model, args) for model in MODELS}
     report = support.Report("hetero", args.json)

@@ -12,7 +12,7 @@ KS = (2, 4, 8)
 
 
 def main():
-    args = support.arguments(__doc__, rounds=3, seconds=8.0)
+    args = support.arguments(__doc__, rounds=3, seconds=12.0)
     support.two_cores()
     shares, table = {}, [("model", "k", "both", "fast busy", "slow busy", "requests/s")]
     for model in MODELS:
@@ -21,7 +21,7 @@ def main():
         rows = {k: [] for k in KS}
         for r in range(args.rounds):
             for k in KS if r % 2 == 0 else reversed(KS):
-                rows[k].append(processes[k].measure("closed:16", args.seconds, r + 1))
+                rows[k].append(processes[k].measure("closed:16", args.seconds, r + 1, warmup=2))
                 support.say(f"{model}, k = {k}, round {r + 1}: both busy "
                             f"{100 * rows[k][-1]['all_busy']:.1f} %")
         for k in KS:

@@ -619,14 +619,19 @@ class Compare:
             die(f"compare ended early:\n{self.log.read()[-2000:]}")
         return json.loads(line)
 
-    def measure(self, load, seconds, seed, target=None):
+    def measure(self, load, seconds, seed, target=None, warmup=""):
         """The last of the arguments is the target, where there is but one."""
         try:
-            print(target or self.targets[-1], load, f"{seconds:.3f}", seed,
+            print(target or self.targets[-1], load, f"{seconds:.3f}", seed, warmup,
                   file=self.process.stdin, flush=True)
         except BrokenPipeError:
             pass  # `answer` says why
         return self.answer()
+
+    def poisson(self, rate, samples, seed):
+        """So many requests after a tenth of them: the same gaps at any rate, but for their scale."""
+        return self.measure(f"poisson:{rate:.4f}", samples / rate, seed,
+                            warmup=f"{samples / 10 / rate:.3f}")
 
     def __enter__(self):
         return self

@@ -30,7 +30,7 @@ class Search:
 
     def step(self, samples, seed):
         rate = self.next
-        m = self.process.measure(f"poisson:{rate:.4f}", samples / rate, seed)
+        m = self.process.poisson(rate, samples, seed)
         offered = m["n"] + m["rejected"] + m["lost"]
         bad = 1 - m["within"] / offered if offered else 1.0
         self.trials.append((rate, bad))
