@@ -22,23 +22,22 @@ class Search:
 
     def __init__(self, process, capacity, precision):
         self.process, self.precision = process, precision
-        self.low, self.high = 0.05 * capacity, 1.1 * capacity
-        self.next, self.held, self.trials = 0.75 * capacity, False, []
+        self.low, self.high = 0.05 * capacity, None  # nothing has failed yet
+        self.next, self.held = 0.75 * capacity, False
 
     def done(self):
-        return self.high / self.low <= 1 + self.precision
+        return self.high and self.high / self.low <= 1 + self.precision
 
     def step(self, samples, seed):
         rate = self.next
         m = self.process.poisson(rate, samples, seed)
         offered = m["n"] + m["rejected"] + m["lost"]
         bad = 1 - m["within"] / offered if offered else 1.0
-        self.trials.append((rate, bad))
         if bad <= BAD:
             self.low, self.held = rate, True
         else:
             self.high = rate
-        self.next = math.sqrt(self.low * self.high)
+        self.next = math.sqrt(self.low * self.high) if self.high else 1.2 * self.low
         return rate, bad
 
 
