@@ -175,12 +175,15 @@ static void print_text(const struct sx_plan *plan)
 
     for (unsigned i = 0; i < plan->n_stages; i++)
         whole += plan->stages[i].ns;
-    printf("%-24s %9s %7s %12s %12s %12s\n", "file", "operators", "work", "weights", "in", "out");
+    int width = snprintf(NULL, 0, "%s/stage-%u.onnx", output, plan->n_stages);
+    printf("%-*s %9s %6s %12s %12s %12s\n", width, "file", "operators", "work", "weights", "in",
+           "out");
     for (unsigned i = 0; i < plan->n_stages; i++) {
         const struct sx_plan_stage *s = &plan->stages[i];
-        printf("%s/stage-%u.onnx%*s %9u %6.1f%% %8.1f MiB %8.1f KiB %8.1f KiB\n", output, i + 1, 2,
-               "", s->n_nodes, whole > 0 ? 100 * s->ns / whole : 0,
-               (double)s->weight_bytes / 1048576, s->in_bytes / 1024, s->out_bytes / 1024);
+        int len = printf("%s/stage-%u.onnx", output, i + 1);
+        printf("%*s %9u %5.1f%% %8.1f MiB %8.1f KiB %8.1f KiB\n", width - len, "", s->n_nodes,
+               whole > 0 ? 100 * s->ns / whole : 0, (double)s->weight_bytes / 1048576,
+               s->in_bytes / 1024, s->out_bytes / 1024);
     }
     printf("%s/pipeline.json\n", output);
 }

@@ -144,14 +144,26 @@ static void add_span(const struct picture *p, const struct sx_plan_span *span, u
         sx_sbuf_printf(p->out,
                        "<rect class=\"fetch\" x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\"/>",
                        x, y, fetch, BLOCK);
-    snprintf(label, sizeof label, "%u · stage %u", job + 1, span->stage + 1);
-    if (width - fetch < (double)(strlen(label) - 1) * CHAR_WIDTH + 8)
-        snprintf(label, sizeof label, "%u", job + 1);
+    snprintf(label, sizeof label, "%u", job + 1);
     if (width - fetch >= (double)strlen(label) * CHAR_WIDTH + 4)
         sx_sbuf_printf(p->out,
                        "<text class=\"in\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>",
                        x + fetch + (width - fetch) / 2, y + BLOCK / 2 + 4, label);
     sx_sbuf_puts(p->out, "</g>\n");
+}
+
+/* "stage 2", "stages 1, 3" */
+static void add_stages(const struct picture *p, unsigned device)
+{
+    unsigned n = 0;
+
+    for (unsigned s = 0; s < p->plan->n_stages; s++)
+        n += p->plan->stages[s].device == device;
+    sx_sbuf_puts(p->out, n > 1 ? "stages" : "stage");
+    n = 0;
+    for (unsigned s = 0; s < p->plan->n_stages; s++)
+        if (p->plan->stages[s].device == device)
+            sx_sbuf_printf(p->out, "%s%u", n++ ? ", " : " ", s + 1);
 }
 
 /* A heading, the lanes and their names: what lies behind the grid. */
@@ -167,8 +179,11 @@ static void add_lanes(const struct picture *p, const char *heading, int top)
                        "<rect class=\"lane\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>", LEFT,
                        y + 2, PLOT, LANE - 4);
         sx_sbuf_printf(p->out, "<text class=\"name\" x=\"%d\" y=\"%d\" text-anchor=\"end\">",
-                       LEFT - 10, y + LANE / 2 + 4);
+                       LEFT - 10, y + LANE / 2 - 2);
         sx_sbuf_html(p->out, p->plan->devices[d]);
+        sx_sbuf_printf(p->out, "</text><text x=\"%d\" y=\"%d\" text-anchor=\"end\">", LEFT - 10,
+                       y + LANE / 2 + 13);
+        add_stages(p, d);
         sx_sbuf_puts(p->out, "</text>\n");
     }
 }
@@ -193,7 +208,8 @@ static const char style[] =
     "--c7:#a9b8d0}}"
     ".bg{fill:var(--bg)}.lane{fill:var(--lane)}.grid{stroke:var(--grid);fill:none}"
     "text{fill:var(--dim)}.title{font-size:17px;font-weight:650;fill:var(--fg)}"
-    ".head{font-size:13px;font-weight:600;fill:var(--fg)}.name{font-size:13px;fill:var(--fg)}"
+    ".head{font-size:13px;font-weight:600;fill:var(--fg);paint-order:stroke;stroke:var(--bg);"
+    "stroke-width:5px}.name{font-size:13px;fill:var(--fg)}"
     ".in{fill:var(--in);font-weight:600}.fetch{fill:var(--bg);opacity:.55}"
     ".c0{fill:var(--c0)}.c1{fill:var(--c1)}.c2{fill:var(--c2)}.c3{fill:var(--c3)}"
     ".c4{fill:var(--c4)}.c5{fill:var(--c5)}.c6{fill:var(--c6)}.c7{fill:var(--c7)}"

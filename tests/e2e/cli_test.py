@@ -16,7 +16,7 @@ import models
 from serving import run
 
 LIGHT = "/usr/share/libonnx-testdata/data/light"
-COMMANDS = "serve", "infer", "inspect", "perf"
+COMMANDS = "serve", "infer", "inspect", "perf", "profile", "plan", "explain", "split"
 
 
 class CommandLine(unittest.TestCase):
