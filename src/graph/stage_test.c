@@ -536,12 +536,60 @@ static void test_random(void **state)
     assert_true(cut > 100);
 }
 
+/* Change random bytes: whatever still opens can be cut or is refused, and what was written opens.
+ */
+static void test_mutated(void **state)
+{
+    (void)state;
+    struct mk mk;
+    struct sx_rng rng;
+    size_t size, cut = 0, probed = 0;
+    sx_rng_init(&rng, 8);
+    make_model(&mk);
+    const unsigned char *bytes = mk_bytes(&mk, &size);
+    unsigned char *copy = mk_alloc(&mk, size);
+    for (int round = 0; round < 1000; round++) {
+        struct opened o = {0};
+        uint32_t nodes[16];
+        char *text = NULL;
+        memcpy(copy, bytes, size);
+        for (uint64_t k = 1 + sx_rng_below(&rng, 3); k--;)
+            copy[sx_rng_below(&rng, size)] = (unsigned char)sx_rng_u64(&rng);
+        mk_put(file, copy, size);
+        if (sx_onnx_open(file, &o.model, NULL))
+            continue;
+        assert_int_equal(sx_dag_build(o.model, &o.dag, NULL), SX_OK);
+        set_types(o.dag);
+        assert_int_equal(sx_dag_dot(o.dag, NULL, NULL, &text, NULL), SX_OK);
+        free(text);
+        assert_true(o.dag->n_nodes < 16);
+        for (uint32_t v = 0; v < o.dag->n_nodes; v++)
+            nodes[v] = v;
+        for (uint32_t half = 0; half < 2; half++) {
+            uint32_t middle = o.dag->n_nodes / 2, n = half ? o.dag->n_nodes - middle : middle;
+            if (!sx_stage_write(o.model, o.dag, nodes + (half ? middle : 0), n, stage_file,
+                                SX_STAGE_COPY, NULL)) {
+                sx_onnx_close(open_model(stage_file));
+                cut++;
+            }
+        }
+        if (!sx_stage_write_probe(o.model, o.dag, 1, 2, stage_file, NULL)) {
+            sx_onnx_close(open_model(stage_file));
+            probed++;
+        }
+        closed(&o);
+    }
+    mk_end(&mk);
+    print_message("# %zu stages and %zu probes written\n", cut, probed);
+    assert_true(cut > 100 && probed > 50);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stages),   cmocka_unit_test(test_refused),
         cmocka_unit_test(test_external), cmocka_unit_test(test_probe),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_random),   cmocka_unit_test(test_mutated),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
