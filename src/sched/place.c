@@ -9,17 +9,19 @@
  *
  * Always true of an answer `start`
  *   P1  the variant's first device holds at most max_in_flight tasks.
- *   P2  no other variant of that request would end sooner, as far as is known now.
+ *   P2  no other variant of that request would end sooner, as far as is known now, unless it is cut
+ *       and the devices have better to do.
  *   P3  the request ends by its deadline, or nothing else is in flight and no variant would.
  *   P4  an idle system starts something, if any request has a variant.
  *   Unknown variants and the greedy policy keep P1 and P4 only.
  *
- * Times inside are doubles in ns from now.  Cost: waiting * variants * stages.
+ * Times inside are doubles in ns from now.  Cost: waiting * variants * stages, twice.
  */
 #include "sched/place.h"
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/clock.h"
 
@@ -28,9 +30,14 @@
 #define LATE_SHARE 0.02
 /* What is assumed of a task that was never measured, at first. */
 #define UNKNOWN_NS 1e6
+/* What a missed deadline costs: more than all waiting together. */
+#define LATE_NS    1e15
 /* Jobs in flight that may still need a device, for a variant that needs it after its first stage:
  * beyond, its first stage would only run ahead. */
 #define PILE       8
+
+/* A request that has waited for so many times of its run is no longer overtaken by later stages. */
+#define PATIENCE 4
 
 struct line {
     double free;             /* the end of all that is placed */
@@ -44,7 +51,16 @@ struct line {
 struct offer {
     double end, cost;
     double start, push; /* of the first stage; by how much it delays a later stage in flight */
-    unsigned variant;
+    unsigned variant, n_stages;
+};
+
+struct plan {
+    struct line lines[SX_PLACE_DEVICES];
+    struct sx_place_action first; /* what it starts now */
+    double ends;                  /* summed over the requests */
+    double half, last;            /* when the first half of them has ended, and all */
+    unsigned late;
+    bool cut; /* a cut variant has a place in it */
 };
 
 /* --- the lines of the jobs in flight --------------------------------------------------------- */
@@ -146,17 +162,22 @@ static bool known(const struct sx_place_variant *v)
 
 static double start_on(const struct line *l, double ready, double ns)
 {
-    double start = fmax(ready, l->gap_from);
-    return start + ns <= l->gap_to ? start : fmax(ready, l->free);
+    double start = ready > l->gap_from ? ready : l->gap_from;
+    if (start + ns <= l->gap_to)
+        return start;
+    return ready > l->free ? ready : l->free;
 }
 
-/* Where the stages of `v` would run; returns the end. */
+/* Where the stages of `v` would run; returns the end, INFINITY when not all times are known. */
 static double walk(const struct sx_place_variant *v, const struct line *lines, double first)
 {
     double t = first + v->ns[0];
-    for (unsigned i = 1; i < v->n_stages; i++)
+    bool known = v->ns[0] > 0;
+    for (unsigned i = 1; i < v->n_stages; i++) {
+        known = known && v->ns[i] > 0;
         t = start_on(&lines[v->device[i]], t, v->ns[i]) + v->ns[i];
-    return t;
+    }
+    return known ? t : INFINITY;
 }
 
 static void put(struct line *l, double start, double ns)
@@ -195,29 +216,46 @@ static bool piled_up(const struct sx_place_variant *v, const struct line *in_fli
     return false;
 }
 
-/* May it be handed over now, so that it starts at `start`? */
-static bool can_start(const struct sx_place *state, const struct sx_place_variant *v,
-                      const struct line *in_flight, double start)
+/* Would a later stage reach its device before one that has waited long enough begins there?
+ * `owed`: when that is, for each device; 0: nobody. */
+static bool overtakes(const struct sx_place_variant *v, const struct line *lines, double start,
+                      const double *owed)
 {
-    const struct line *l = &in_flight[v->device[0]];
-    if (l->handed > state->max_in_flight || state->n_jobs >= SX_PLACE_JOBS)
-        return false;
-    return start <= (l->handed ? l->handed_end : 0);
+    double t = start + v->ns[0];
+    for (unsigned i = 1; i < v->n_stages; i++) {
+        if (t < owed[v->device[i]])
+            return true;
+        t = start_on(&lines[v->device[i]], t, v->ns[i]) + v->ns[i];
+    }
+    return false;
 }
 
-/* The variant that ends first, or wins most; without `in_flight` also those that may not start now.
- */
-static bool best_offer(const struct sx_place *state, unsigned model, double slack,
+/* May it be handed over now, so that it starts at `start`? */
+static bool can_start(const struct sx_place *state, const struct sx_place_variant *v,
+                      const struct line *in_flight, const struct line *lines, double start,
+                      const double *owed)
+{
+    const struct line *l = &in_flight[v->device[0]];
+    if (l->handed > state->max_in_flight || start > (l->handed ? l->handed_end : 0))
+        return false;
+    return !overtakes(v, lines, start, owed);
+}
+
+/* The variant that ends first, or wins most; of equals, the one with fewer stages.  `whole`: only
+ * uncut ones, where there are any.  Without `in_flight`, also those that may not start now. */
+static bool best_offer(const struct sx_place *state, unsigned model, double slack, bool whole,
                        const struct line *in_flight, const struct line *lines, struct offer *ret)
 {
     *ret = (struct offer){.cost = INFINITY};
     for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
         const struct sx_place_variant *v = variant_of(state, model, vi);
-        if (!known(v) || (in_flight && piled_up(v, in_flight)))
+        if (!v->n_stages || (v->n_stages > 1 && (whole || (in_flight && piled_up(v, in_flight)))))
             continue;
         const struct line *l = &lines[v->device[0]];
         struct offer o = {.variant = vi, .start = start_on(l, 0, v->ns[0])};
         o.end = walk(v, lines, o.start);
+        if (!isfinite(o.end))
+            continue;
         o.cost = o.end;
         /* A device that idles until a later stage arrives may start it before, in spite of that
          * stage, when this wins more time than that loses. */
@@ -231,25 +269,41 @@ static bool best_offer(const struct sx_place *state, unsigned model, double slac
             }
         }
         if (o.end > slack)
-            o.cost += 1e15 + o.end; /* only if all are late */
-        /* Of equals, the one with fewer stages, then the first. */
-        if (o.cost < ret->cost * (1 - 1e-9) - 1)
+            o.cost += LATE_NS; /* only if all are late */
+        o.n_stages = v->n_stages;
+        if (o.cost < ret->cost - 1 || (o.cost < ret->cost + 1 && o.n_stages < ret->n_stages))
             *ret = o;
     }
+    if (whole && !isfinite(ret->cost))
+        return best_offer(state, model, slack, false, in_flight, lines, ret);
     return isfinite(ret->cost);
 }
 
+/* --- plans ------------------------------------------------------------------------------------ */
+
+static unsigned n_looked_at(const struct sx_place *state)
+{
+    return state->n_waiting < SX_PLACE_LOOK ? state->n_waiting : SX_PLACE_LOOK;
+}
+
+/* Has it waited for several times of its run, or would one more before it make it late? */
+static bool is_urgent(const struct sx_place_request *r, uint64_t now, double slack,
+                      const struct offer *o)
+{
+    double run = o->end - o->start;
+    return since(r->arrival, now) > PATIENCE * run || o->end + run > slack;
+}
+
 /* Place the waiting requests in order, without those that would be late: they keep no device from
- * others, and only an idle system runs them.  With `ret`, stop at the first that can start now and
- * say so; otherwise `ret_pace` is the time by which each request makes the queue longer. */
-static bool place_waiting(const struct sx_place *state, uint64_t now, struct line *lines,
-                          const struct line *in_flight, struct sx_place_action *ret,
-                          double *ret_pace)
+ * others, and only an idle system runs them.  Without `in_flight`, nothing can start now. */
+static void make_plan(const struct sx_place *state, uint64_t now, const struct line *in_flight,
+                      bool whole, struct plan *p)
 {
     uint64_t late = 0; /* a bit for each waiting request */
-    unsigned n = state->n_waiting < SX_PLACE_LOOK ? state->n_waiting : SX_PLACE_LOOK;
-    double half_end = 0, end = 0;
-    for (unsigned pass = 0; pass < (ret && !state->n_jobs ? 2 : 1); pass++) {
+    double owed[SX_PLACE_DEVICES] = {0};
+    unsigned n = n_looked_at(state);
+    bool idle = in_flight && !state->n_jobs;
+    for (unsigned pass = 0; pass < (idle ? 2 : 1); pass++) {
         for (unsigned i = 0; i < n; i++) {
             const struct sx_place_request *r = &state->waiting[i];
             if (pass && !(late >> i & 1))
@@ -258,30 +312,73 @@ static bool place_waiting(const struct sx_place *state, uint64_t now, struct lin
                            : r->deadline > now     ? (double)(r->deadline - now)
                                                    : 0;
             struct offer o;
-            if (!best_offer(state, r->model, slack, in_flight, lines, &o))
+            if (!best_offer(state, r->model, slack, whole, in_flight, p->lines, &o))
                 continue;
             if (!pass && o.end > slack) {
                 late |= UINT64_C(1) << i;
+                p->late++;
                 continue;
             }
             const struct sx_place_variant *v = variant_of(state, r->model, o.variant);
-            if (ret && can_start(state, v, in_flight, o.start)) {
-                *ret = (struct sx_place_action){.start = true,
-                                                .request = i,
-                                                .variant = o.variant,
-                                                .predicted_end = sx_time_add(now, (uint64_t)o.end),
-                                                .wake_at = SX_NEVER};
-                return true;
-            }
-            take(v, lines, o.start);
-            end = fmax(end, o.end);
+            unsigned d = v->device[0];
+            bool open = in_flight && !p->first.start; /* what it starts is not found yet */
+            if (open && can_start(state, v, in_flight, p->lines, o.start, owed))
+                p->first =
+                    (struct sx_place_action){.start = true,
+                                             .request = i,
+                                             .variant = o.variant,
+                                             .predicted_end = sx_time_add(now, (uint64_t)o.end),
+                                             .wake_at = SX_NEVER};
+            else if (open && is_urgent(r, now, slack, &o))
+                owed[d] = fmax(owed[d], o.start);
+            take(v, p->lines, o.start);
+            p->cut = p->cut || v->n_stages > 1;
+            p->ends += o.end + o.push;
+            p->last = fmax(p->last, o.end);
             if (i < n / 2)
-                half_end = end;
+                p->half = p->last;
         }
     }
-    if (ret_pace)
-        *ret_pace = n ? (end - half_end) / (n - n / 2) : 0;
-    return false;
+}
+
+/* How long the devices are busy, weighted by how fast they are: what whoever comes next waits. */
+static double backlog(const struct sx_place *state, unsigned model, const struct line *lines)
+{
+    double speed[SX_PLACE_DEVICES] = {0}, sum = 0, all = 0;
+    for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
+        const struct sx_place_variant *v = variant_of(state, model, vi);
+        if (v->n_stages == 1 && known(v))
+            speed[v->device[0]] = fmax(speed[v->device[0]], 1 / v->ns[0]);
+    }
+    for (unsigned d = 0; d < state->n_devices; d++) {
+        sum += speed[d] * lines[d].free;
+        all += speed[d];
+    }
+    return all > 0 ? sum / all : 0;
+}
+
+/* Less is better.  As many as wait now are expected to come while these are worked off. */
+static double score(const struct sx_place *state, const struct plan *p)
+{
+    return LATE_NS * p->late + p->ends +
+           n_looked_at(state) * backlog(state, state->waiting[0].model, p->lines);
+}
+
+/* A cut model may take more time than a whole one, but helps the one request.  With many behind
+ * it, the time of the devices is worth more; the better of both plans says which it is. */
+static void best_plan(const struct sx_place *state, uint64_t now, const struct line *lines,
+                      bool start, struct plan *ret)
+{
+    *ret = (struct plan){.first = {.wake_at = SX_NEVER}};
+    memcpy(ret->lines, lines, state->n_devices * sizeof *lines);
+    make_plan(state, now, start ? lines : NULL, false, ret);
+    if (!ret->cut)
+        return;
+    struct plan whole = {.first = {.wake_at = SX_NEVER}};
+    memcpy(whole.lines, lines, state->n_devices * sizeof *lines);
+    make_plan(state, now, start ? lines : NULL, true, &whole);
+    if (score(state, &whole) < score(state, ret))
+        *ret = whole;
 }
 
 /* A variant that nobody has measured: one job at a time, and the youngest request, whose wait is
@@ -289,8 +386,6 @@ static bool place_waiting(const struct sx_place *state, uint64_t now, struct lin
 static bool try_unknown(const struct sx_place *state, const struct line *in_flight,
                         struct sx_place_action *ret)
 {
-    if (state->n_jobs >= SX_PLACE_JOBS)
-        return false;
     for (unsigned i = state->n_waiting; i-- > 0;) {
         unsigned model = state->waiting[i].model;
         for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
@@ -317,8 +412,6 @@ static bool try_unknown(const struct sx_place *state, const struct line *in_flig
 static bool greedy(const struct sx_place *state, uint64_t now, const struct line *in_flight,
                    struct sx_place_action *ret)
 {
-    if (state->n_jobs >= SX_PLACE_JOBS)
-        return false;
     for (unsigned i = 0; i < state->n_waiting; i++) {
         unsigned model = state->waiting[i].model, fewest = SX_PLACE_STAGES;
         for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
@@ -350,7 +443,7 @@ static bool greedy(const struct sx_place *state, uint64_t now, const struct line
 
 void sx_place_decide(const struct sx_place *state, uint64_t now, struct sx_place_action *ret_action)
 {
-    struct line in_flight[SX_PLACE_DEVICES], lines[SX_PLACE_DEVICES];
+    struct line in_flight[SX_PLACE_DEVICES];
     *ret_action = (struct sx_place_action){.wake_at = SX_NEVER};
     if (!state->n_waiting)
         return;
@@ -358,18 +451,22 @@ void sx_place_decide(const struct sx_place *state, uint64_t now, struct sx_place
     double late = INFINITY;
     bool any = false;
     for (unsigned d = 0; d < state->n_devices; d++) {
-        lines[d] = in_flight[d];
         any = any || in_flight[d].handed <= state->max_in_flight;
         late = fmin(late, in_flight[d].late);
     }
-    if (!any)
+    if (!any || state->n_jobs >= SX_PLACE_JOBS)
         return;
-    if (state->greedy ? greedy(state, now, in_flight, ret_action)
-                      : try_unknown(state, in_flight, ret_action) ||
-                            place_waiting(state, now, lines, in_flight, ret_action, NULL))
+    if (state->greedy) {
+        greedy(state, now, in_flight, ret_action);
         return;
+    }
+    if (try_unknown(state, in_flight, ret_action))
+        return;
+    struct plan plan;
+    best_plan(state, now, in_flight, true, &plan);
+    *ret_action = plan.first;
     /* Whoever waits for a device that is not free when it should be may do better elsewhere. */
-    if (!state->greedy && isfinite(late))
+    if (!ret_action->start && isfinite(late))
         ret_action->wake_at = sx_time_add(now, (uint64_t)late + 1);
 }
 
@@ -377,10 +474,12 @@ uint64_t sx_place_predict(const struct sx_place *state, unsigned model, uint64_t
 {
     struct line lines[SX_PLACE_DEVICES];
     lines_in_flight(state, now, lines);
-    double pace;
-    place_waiting(state, now, lines, NULL, NULL, &pace);
+    struct plan p;
+    best_plan(state, now, lines, false, &p);
     struct offer o;
-    if (!best_offer(state, model, INFINITY, NULL, lines, &o))
+    if (!best_offer(state, model, INFINITY, false, NULL, p.lines, &o))
         return now;
+    unsigned n = n_looked_at(state);
+    double pace = n ? (p.last - p.half) / (n - n / 2) : 0;
     return sx_time_add(now, (uint64_t)(o.end + pace * state->n_more));
 }

@@ -9,6 +9,8 @@
  * where it is predicted to end first, and what that gives an idle device now is started.  A slow
  * device is thus used only by a request that would not end earlier on a fast one, and only when it
  * keeps its deadline; those before it in the queue wait for the faster one, which they get earlier.
+ * The same is done with whole models only, and the better of both plans is followed: cutting costs
+ * device time, which matters when many wait.
  * A request that would be late wherever it runs is not started, unless nothing is in flight: its
  * owner gives it up.
  *
@@ -60,7 +62,7 @@ struct sx_place {
     unsigned n_waiting;
     unsigned n_more;        /* that wait behind those; for sx_place_predict */
     unsigned max_in_flight; /* tasks that a device may hold when a job's first stage is handed to
-                               it; 0 (best, where handing over is fast): only an idle device */
+                               it; 0: only an idle device, which leaves most freedom */
     bool greedy;
 };
 

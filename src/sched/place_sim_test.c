@@ -36,6 +36,15 @@ static void fill_pair(struct sx_place_variant *v, double t, double k, double a)
     v[FAST_FIRST] = two(0, (1 - a) * t, 1, a * k * t);
 }
 
+/* Cutting costs something: transfers, and what the engine could have done across the cut. */
+static void add_overhead(struct sx_place_variant *v, unsigned n_variants, double share)
+{
+    for (unsigned i = 0; i < n_variants; i++) {
+        for (unsigned k = 0; v[i].n_stages > 1 && k < v[i].n_stages; k++)
+            v[i].ns[k] *= 1 + share;
+    }
+}
+
 /* Both stages take equally long, 5 % of it more and less on the slow device, and what a grid of
  * eighths allows. */
 #define SHARES 4
@@ -68,15 +77,16 @@ static void saturated_devices_are_both_busy(void **unused)
     double least = 2, least_busy = 1;
     unsigned most_jobs = 0;
     for (unsigned ki = 0; ki < 3; ki++) {
-        for (unsigned i = 0; i < 4 * SHARES; i++) {
+        for (unsigned i = 0; i < 8 * SHARES; i++) {
             double k = slow_downs[ki];
             struct sx_place_variant v[PAIR_VARIANTS];
             fill_pair(v, T, k, share(k, i % SHARES));
+            add_overhead(v, PAIR_VARIANTS, i / SHARES / 4 ? 0.06 : 0);
             struct sim_config c = pair_config(v, PAIR_VARIANTS);
             c.model[0].clients = 16;
             c.model[0].objective = 40 * T;
             c.noise = i / SHARES % 2 ? 0.07 : 0;
-            c.max_in_flight = i / SHARES / 2;
+            c.max_in_flight = i / SHARES / 2 % 2 * 2;
             struct sim_result r;
             sim_run(&c, &r);
             double ratio = (r.model[0].asked - c.model[0].clients) / r.span * T / (1 + 1 / k);
@@ -97,12 +107,14 @@ static void tail_under_random_load_is_that_of_one_fast_device(void **unused)
 {
     (void)unused;
     for (unsigned ki = 0; ki < 3; ki++) {
-        double k = slow_downs[ki], worst = 0, worst_greedy = 0;
-        for (unsigned i = 0; i < 2 * SHARES; i++) {
+        double k = slow_downs[ki], worst = 0, of_greedy = 0, worst_costly = 0;
+        for (unsigned i = 0; i < 3 * SHARES; i++) {
+            bool costly = i / SHARES == 2;
             struct sx_place_variant v[PAIR_VARIANTS];
             fill_pair(v, T, k, share(k, i % SHARES));
+            add_overhead(v, PAIR_VARIANTS, costly ? 0.05 : 0);
             struct sim_config c = pair_config(v, 1);
-            c.n_requests = 20000;
+            c.n_requests = 12000;
             c.noise = i / SHARES ? 0.07 : 0;
             c.model[0].rate = per_second(0.9, T);
             struct sim_result alone, both, greedy;
@@ -110,16 +122,24 @@ static void tail_under_random_load_is_that_of_one_fast_device(void **unused)
             c.model[0].n_variants = PAIR_VARIANTS;
             c.model[0].rate *= 1 + 1 / k;
             sim_run(&c, &both);
+            double ratio = both.model[0].p99 / alone.model[0].p99;
+            if (costly) {
+                worst_costly = fmax(worst_costly, ratio);
+                continue;
+            }
             c.greedy = true;
             sim_run(&c, &greedy);
-            worst = fmax(worst, both.model[0].p99 / alone.model[0].p99);
-            worst_greedy = fmax(worst_greedy, both.model[0].p99 / greedy.model[0].p99);
+            worst = fmax(worst, ratio);
+            of_greedy += both.model[0].p99 / greedy.model[0].p99 / (2 * SHARES);
         }
-        print_message("k %g: p99 at most %.3f of the fast device's, %.3f of greedy's\n", k, worst,
-                      worst_greedy);
+        print_message(
+            "k %g: p99 at most %.3f of the fast device's, mean %.3f of greedy's; %.3f if a cut "
+            "costs 5 %%\n",
+            k, worst, of_greedy, worst_costly);
         assert_true(worst <= 1.05);
+        assert_true(worst_costly <= 1.2);
         /* Where the slow one is hardly slower, both are as good as one device of both speeds. */
-        assert_true(worst_greedy <= (k < 4 ? 1.03 : 1));
+        assert_true(of_greedy <= (k < 4 ? 1.02 : 0.99));
     }
 }
 
@@ -127,7 +147,7 @@ static double missed(const struct sx_place_variant *v, unsigned n_variants, doub
                      double objective, double noise)
 {
     struct sim_config c = pair_config(v, n_variants);
-    c.n_requests = 12000;
+    c.n_requests = 6000;
     c.model[0].rate = per_second(load, T);
     c.model[0].objective = objective;
     c.noise = noise;
@@ -140,8 +160,8 @@ static double missed(const struct sx_place_variant *v, unsigned n_variants, doub
 static double threshold(const struct sx_place_variant *v, unsigned n_variants, double objective,
                         double noise)
 {
-    double low = 0.05, high = 1.6;
-    while (high - low > 0.004) {
+    double low = 0.2, high = 1.6;
+    while (high - low > 0.008) {
         double mid = (low + high) / 2;
         if (missed(v, n_variants, mid, objective, noise) <= 0.01)
             low = mid;
@@ -154,24 +174,24 @@ static double threshold(const struct sx_place_variant *v, unsigned n_variants, d
 static void threshold_grows_with_the_slow_device(void **unused)
 {
     (void)unused;
-    static const double objectives[] = {3, 5, 10};
-    for (unsigned oi = 0; oi < 3; oi++) {
-        for (unsigned noisy = 0; noisy < 2; noisy++) {
-            double noise = noisy ? 0.05 : 0, objective = objectives[oi] * T, least = 9;
-            struct sx_place_variant v[PAIR_VARIANTS];
-            fill_pair(v, T, 2, 0.5);
-            double alone = threshold(v, 1, objective, noise);
-            for (unsigned i = 0; i < 3 * SHARES; i++) {
-                double k = slow_downs[i / SHARES];
-                fill_pair(v, T, k, share(k, i % SHARES));
-                double both = threshold(v, PAIR_VARIANTS, objective, noise);
-                least = fmin(least, both / alone / (1 + 1 / k));
-            }
-            print_message("objective %g T, noise %g: threshold %.3f alone, at least %.3f of what "
-                          "the second device adds in speed\n",
-                          objectives[oi], noise, alone, least);
-            assert_true(least >= (oi == 0 ? 0.8 : 0.93));
+    static const struct {
+        double objective, noise, to_reach;
+    } cases[] = {{3, 0.05, 0.9}, {5, 0, 0.95}, {5, 0.05, 0.95}, {10, 0.05, 0.95}};
+    for (unsigned ci = 0; ci < 4; ci++) {
+        double objective = cases[ci].objective * T, noise = cases[ci].noise, least = 9;
+        struct sx_place_variant v[PAIR_VARIANTS];
+        fill_pair(v, T, 2, 0.5);
+        double alone = threshold(v, 1, objective, noise);
+        for (unsigned i = 0; i < 3 * SHARES; i++) {
+            double k = slow_downs[i / SHARES];
+            fill_pair(v, T, k, share(k, i % SHARES));
+            double both = threshold(v, PAIR_VARIANTS, objective, noise);
+            least = fmin(least, both / alone / (1 + 1 / k));
         }
+        print_message("objective %g T, noise %g: threshold %.3f alone; with the other at least "
+                      "%.3f of what it adds in speed\n",
+                      cases[ci].objective, noise, alone, least);
+        assert_true(least >= cases[ci].to_reach);
     }
 }
 
@@ -227,7 +247,7 @@ static void three_devices_add_up(void **unused)
         assert_true(r.busy[d] > 0.95);
 
     c.model[0].clients = 0;
-    c.n_requests = 20000;
+    c.n_requests = 12000;
     c.noise = 0.05;
     c.model[0].rate = per_second(0.9 * sum, T);
     sim_run(&c, &r);
@@ -279,6 +299,30 @@ static void two_models_share_the_devices(void **unused)
         assert_true(closed.model[m].worst <= 2 * 8 * (t[0] + t[1]));
     }
     assert_true(fmin(closed.busy[0], closed.busy[1]) > 0.95);
+}
+
+/* A model that only the fast device has, beside one whose later stages could fill that device. */
+static void later_stages_starve_nobody(void **unused)
+{
+    (void)unused;
+    struct sx_place_variant v[2][PAIR_VARIANTS];
+    fill_pair(v[0], T, 4, 0.1);
+    fill_pair(v[1], T, 4, 0.1);
+    struct sim_config c = {
+        .n_devices = 2,
+        .n_models = 2,
+        .model = {{.variants = &v[0][FAST], .n_variants = 1, .clients = 2},
+                  {.variants = &v[1][SLOW_FIRST], .n_variants = 1, .clients = 16}},
+        .n_requests = 3000,
+        .seed = 3};
+    for (c.max_in_flight = 0; c.max_in_flight <= 2; c.max_in_flight++) {
+        struct sim_result r;
+        sim_run(&c, &r);
+        print_message("beside 16 cut ones: %u whole requests of %u, the longest %.1f T\n",
+                      r.model[0].done, c.n_requests, r.model[0].worst / T);
+        assert_true(r.model[0].worst <= 20 * T);
+        assert_true(r.model[0].done >= 0.1 * c.n_requests);
+    }
 }
 
 static void equal_devices_are_twice_one(void **unused)
@@ -406,6 +450,7 @@ int main(void)
         cmocka_unit_test(low_load_is_never_worse_than_the_fast_device),
         cmocka_unit_test(three_devices_add_up),
         cmocka_unit_test(two_models_share_the_devices),
+        cmocka_unit_test(later_stages_starve_nobody),
         cmocka_unit_test(equal_devices_are_twice_one),
         cmocka_unit_test(one_variant_is_enough),
         cmocka_unit_test(unknown_times_are_tried_and_learned),
