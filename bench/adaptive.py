@@ -10,36 +10,12 @@ the best three and the deployment are measured again in alternating rounds.  One
 of them, and an idle setting sleeps.
 """
 
-import json
 import math
-import subprocess
 import sys
 
 import support
 
 LOADS = [0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-
-
-class Bench:
-    """A running bench/compare: one line in, one measurement out."""
-
-    def __init__(self, model, targets, max_batch):
-        self.process = subprocess.Popen(
-            [support.helper_program("compare"), str(model), "--warmup", "1", "--max-batch",
-             str(max_batch), *targets],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.process.stdout.readline()  # ready
-
-    def measure(self, target, load, seconds, seed):
-        print(target, load, f"{seconds:.2f}", seed, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            support.die("compare ended early")
-        return json.loads(line)
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def settings(cores, max_batch):
@@ -53,7 +29,7 @@ def saturation(bench, targets, rounds, seconds):
     values = {t: [] for t in targets}
     for r in range(rounds):
         for t in targets if r % 2 == 0 else reversed(targets):
-            values[t].append(bench.measure(t, "closed:16", seconds, r)["throughput"])
+            values[t].append(bench.measure("closed:16", seconds, r, t)["throughput"])
     return values
 
 
@@ -62,12 +38,12 @@ def at_rate(bench, rate, capacity, rounds, args):
     seconds = max(args.seconds, min(args.samples / rate, 6 * args.seconds))
     load = f"poisson:{rate:.4f}"
     able = [t for t, c in capacity.items() if t != "staronnx" and c > 1.02 * rate]
-    screen = {t: bench.measure(t, load, seconds / 2, 1)["p95_us"] for t in able}
+    screen = {t: bench.measure(load, seconds / 2, 1, t)["p95_us"] for t in able}
     best = sorted(able, key=screen.get)[:3]
     measured = {t: [] for t in ["staronnx"] + best}
     for r in range(rounds):
         for t in measured if r % 2 == 0 else reversed(list(measured)):
-            measured[t].append(bench.measure(t, load, seconds, 10 + r))
+            measured[t].append(bench.measure(load, seconds, 10 + r, t))
     return measured
 
 
@@ -80,7 +56,8 @@ def main():
                              max_batch=8)
     cores = support.cores()
     targets = ["staronnx"] + settings(cores, args.max_batch)
-    bench = Bench(support.light_model(args.model, batch=True), targets, args.max_batch)
+    bench = support.Compare(support.light_model(args.model, batch=True), "--max-batch",
+                            args.max_batch, *targets)
     support.say(f"saturation of {len(targets) - 1} settings")
     values = saturation(bench, targets, args.rounds, args.seconds)
     capacity = {t: support.median(v) for t, v in values.items()}
@@ -119,10 +96,7 @@ def main():
                n=args.rounds, note=f"p95 at {worst[1]:.0%} load against {worst[2]}")
     report.detail(f"{args.model}; times in ms; medians of {args.rounds} alternating rounds")
     head = ("load", "rate", "p50", "best p50", "of", "ratio", "p95", "best p95", "of", "ratio")
-    table = [head] + rows
-    width = [max(len(r[i]) for r in table) for i in range(len(head))]
-    for r in table:
-        report.detail("  ".join(c.rjust(w) for c, w in zip(r, width)))
+    report.table([head] + rows, left=())
     report.detail()
     report.detail("saturation: " + ", ".join(f"{t} {capacity[t]:.1f}/s" for t in targets))
     return report.print()

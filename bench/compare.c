@@ -6,16 +6,20 @@
  *     compare MODEL.onnx [option...] TARGET...
  *
  * A TARGET is `staronnx` (one deployment that stays for the whole run), SxTxB (S plain sessions
- * of T threads, batches of up to B from one queue) or bare:T (a loop around Run).  All are
- * loaded at once; each round puts each load on each target, so that a noisy machine hurts all of
- * them alike.  One line of JSON per measurement goes to stdout.
+ * of T threads, batches of up to B from one queue), bare:T (a loop around Run) or starpu:POLICY
+ * (whole models under a policy of StarPU's own; not beside staronnx).  All are loaded at once;
+ * each round puts each load on each target, so that a noisy machine hurts all of them alike.  One
+ * line of JSON per measurement goes to stdout.
  *
  *     --load closed:N | poisson:RATE    repeatable; without any, one line {"ready": true} is
  *                                       printed when all is loaded, and then standard input says
- *                                       what to measure, one `TARGET LOAD SECONDS SEED` a line
- *     --rounds N --seconds S --warmup S --seed N --objective MS --max-batch N --device TEXT
- *     (may be repeated)
+ *                                       what to measure, one `TARGET LOAD SECONDS SEED [WARMUP]`
+ *                                       a line
+ *     --rounds N --seconds S --warmup S --seed N --objective MS --max-batch N
  *     --cache DIR                       for prepared models
+ *     --device TEXT                     repeatable: `staronnx` then serves on several devices, and
+ *                                       says what they did (fleet.h)
+ *     --whole-only --greedy             of several devices: do not cut; any idle one takes the next
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -25,9 +29,11 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "fleet.h"
 #include "perf/inproc.h"
 #include "perf/run.h"
 #include "plain.h"
+#include "policy.h"
 #include "serve/server.h"
 
 #define MAX_LOADS   32
@@ -44,6 +50,7 @@ static struct {
     double seconds, warmup, objective_ms;
     uint64_t seed;
     long max_batch;
+    bool whole_only, greedy;
 } opt = {.rounds = 3, .seconds = 5, .warmup = 1, .seed = 1, .max_batch = 8};
 
 static void or_die(enum sx_rc rc, const struct sx_err *err)
@@ -54,9 +61,18 @@ static void or_die(enum sx_rc rc, const struct sx_err *err)
     exit(1);
 }
 
+/* `staronnx` on several devices; unused with one. */
+static struct {
+    struct sx_server *server;
+    struct sx_model *model;
+    unsigned n_devices;
+} fleet;
+
 static void measure(struct sx_target *t, const char *name, const char *load, double seconds,
-                    int round)
+                    double warmup, int round)
 {
+    bool ours = fleet.n_devices > 1 && !strcmp(name, "staronnx");
+    struct fleet_mark mark;
     struct sx_err err = {0};
     struct sx_load l = {0};
     struct sx_arrival arrivals;
@@ -66,12 +82,15 @@ static void measure(struct sx_target *t, const char *name, const char *load, dou
         sx_arrival_poisson(&arrivals, atof(load + 8), opt.seed + (uint64_t)round);
         l.arrivals = &arrivals;
     }
-    struct sx_run_opts o = {.warmup_ns = (uint64_t)(opt.warmup * 1e9),
+    struct sx_run_opts o = {.warmup_ns = (uint64_t)(warmup * 1e9),
                             .duration_ns = (uint64_t)(seconds * 1e9),
                             .drain_ns = 20 * SX_S,
                             .objective_ns = (uint64_t)(opt.objective_ms * 1e6),
                             .keep_latencies = true};
     struct sx_run_result *r = calloc(1, sizeof *r);
+    if (ours)
+        fleet_mark(fleet.model, &mark);
+    uint64_t begin = sx_now() + o.warmup_ns;
     or_die(sx_run(t, &l, &o, r, &err), &err);
     t->ops->cancel(t);
     size_t n = r->n_latencies;
@@ -86,12 +105,18 @@ static void measure(struct sx_target *t, const char *name, const char *load, dou
     printf(
         "{\"target\": \"%s\", \"load\": \"%s\", \"round\": %d, \"n\": %zu, \"throughput\": %.3f, "
         "\"mean_us\": %.2f, \"p50_us\": %.2f, \"p95_us\": %.2f, \"p99_us\": %.2f, \"within\": "
-        "%llu, \"rejected\": %llu, \"lost\": %llu, \"seconds\": %.3f}\n",
+        "%llu, \"rejected\": %llu, \"lost\": %llu, \"seconds\": %.3f",
         name, load, round, n, r->throughput, mean, p50, p95, p99,
         (unsigned long long)r->stats.within,
         (unsigned long long)(r->stats.outcome[SX_OUTCOME_REJECTED] +
                              r->stats.outcome[SX_OUTCOME_EXPIRED]),
         (unsigned long long)sx_stats_lost(&r->stats), r->seconds);
+    if (ours) {
+        printf(", ");
+        fleet_print(fleet.server, fleet.model, fleet.n_devices, &mark, begin, begin + o.duration_ns,
+                    stdout);
+    }
+    printf("}\n");
     fflush(stdout);
     sx_run_result_fini(r);
     free(r);
@@ -102,13 +127,26 @@ static void measure(struct sx_target *t, const char *name, const char *load, dou
 
 static void parse(int argc, char **argv)
 {
-    enum { LOAD = 256, ROUNDS, SECONDS, WARMUP, SEED, OBJECTIVE, MAX_BATCH, DEVICE, CACHE };
+    enum {
+        LOAD = 256,
+        ROUNDS,
+        SECONDS,
+        WARMUP,
+        SEED,
+        OBJECTIVE,
+        MAX_BATCH,
+        DEVICE,
+        CACHE,
+        WHOLE,
+        GREEDY
+    };
     static const struct option options[] = {
         {"load", 1, NULL, LOAD},           {"rounds", 1, NULL, ROUNDS},
         {"seconds", 1, NULL, SECONDS},     {"warmup", 1, NULL, WARMUP},
         {"seed", 1, NULL, SEED},           {"objective", 1, NULL, OBJECTIVE},
         {"max-batch", 1, NULL, MAX_BATCH}, {"device", 1, NULL, DEVICE},
-        {"cache", 1, NULL, CACHE},         {0}};
+        {"cache", 1, NULL, CACHE},         {"whole-only", 0, NULL, WHOLE},
+        {"greedy", 0, NULL, GREEDY},       {0}};
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
@@ -141,6 +179,12 @@ static void parse(int argc, char **argv)
         case CACHE:
             opt.cache = optarg;
             break;
+        case WHOLE:
+            opt.whole_only = true;
+            break;
+        case GREEDY:
+            opt.greedy = true;
+            break;
         default:
             exit(2);
         }
@@ -152,11 +196,11 @@ static void parse(int argc, char **argv)
     opt.model = argv[optind++];
 }
 
-/* Is `staronnx` among the targets?  Without it nothing has to be learnt about the model. */
-static bool measures_us(int argc, char **argv)
+/* Is a target of this kind named? */
+static bool has_target(int argc, char **argv, const char *prefix)
 {
     for (int i = optind; i < argc; i++) {
-        if (!strcmp(argv[i], "staronnx"))
+        if (!strncmp(argv[i], prefix, strlen(prefix)))
             return true;
     }
     return false;
@@ -167,12 +211,19 @@ int main(int argc, char **argv)
     parse(argc, argv);
     sx_log_set_level(SX_LOG_WARNING);
     struct sx_err err = {0};
-    struct sx_machine *machine;
+    struct sx_machine *machine, *all;
     struct sx_engine *engine;
     struct sx_server *server;
     struct sx_model *model;
+    or_die(sx_machine_detect(&all, &err), &err);
     or_die(sx_machine_detect(&machine, &err), &err);
     or_die(sx_machine_select(machine, opt.device, (size_t)opt.n_devices, &err), &err);
+    /* Without `staronnx` nothing has to be learnt about the model, and StarPU is left to others. */
+    bool us = has_target(argc, argv, "staronnx");
+    if (us && has_target(argc, argv, "starpu:")) {
+        fprintf(stderr, "compare: StarPU is one per process: staronnx or starpu:POLICY\n");
+        return 2;
+    }
     char cache[4096];
     if (!opt.cache && !sx_cache_dir(cache, sizeof cache))
         opt.cache = cache;
@@ -182,17 +233,24 @@ int main(int argc, char **argv)
                                   .machine_id = machine->id};
     or_die(sx_engine_create(&ec, &engine, &err), &err);
     struct sx_server_config sc = {.engine = engine,
-                                  .machine = machine,
-                                  .exec = SX_EXEC_STARPU,
+                                  .machine = us ? machine : all,
+                                  .exec = us ? SX_EXEC_STARPU : SX_EXEC_INLINE,
                                   .default_max_batch = (unsigned)opt.max_batch,
                                   .default_max_queue = SLOTS,
-                                  .no_profiling = !measures_us(argc, argv)};
+                                  .no_profiling = !us,
+                                  .cache_dir = opt.cache,
+                                  .whole_only = opt.whole_only,
+                                  .greedy = opt.greedy,
+                                  .trace_spans = machine->n_devices > 1 ? FLEET_SPANS : 0};
     or_die(sx_server_create(&sc, &server, &err), &err);
     struct sx_config config;
     sx_config_init(&config);
     config.objective_ns = (uint64_t)(opt.objective_ms * 1e6);
     or_die(sx_server_load(server, "model", 1, opt.model, &config, &err), &err);
     or_die(sx_server_find(server, "model", 5, 0, &model, &err), &err);
+    fleet.server = server;
+    fleet.model = model;
+    fleet.n_devices = us ? machine->n_devices : 1;
 
     struct sx_model_info info;
     struct sx_dataset data;
@@ -208,6 +266,10 @@ int main(int argc, char **argv)
         name[n] = argv[i];
         if (!strcmp(argv[i], "staronnx")) {
             or_die(sx_inproc_create(server, model, &data, SLOTS, 0, &target[n], &err), &err);
+        } else if (!strncmp(argv[i], "starpu:", 7)) {
+            or_die(policy_target(engine, machine, opt.model, argv[i] + 7, &data, SLOTS, &target[n],
+                                 &err),
+                   &err);
         } else if (sscanf(argv[i], "bare:%d", &t) == 1) {
             target[n] = plain_target(opt.model, 1, t, 1, true, &data, SLOTS);
         } else if (sscanf(argv[i], "%dx%dx%d", &s, &t, &b) == 3) {
@@ -223,25 +285,30 @@ int main(int argc, char **argv)
         for (int l = 0; l < opt.n_loads; l++) {
             for (int i = 0; i < n; i++) {
                 int at = round % 2 ? n - 1 - i : i;
-                measure(target[at], name[at], opt.load[l], opt.seconds, round);
+                measure(target[at], name[at], opt.load[l], opt.seconds, opt.warmup, round);
             }
         }
     }
     char line[256], which[64], load[64];
     if (!opt.n_loads) { /* loading takes all cores: nobody should measure beside it */
-        puts("{\"ready\": true}");
+        printf("{\"ready\": true");
+        if (fleet.n_devices > 1) {
+            printf(", ");
+            fleet_print_variants(model, stdout);
+        }
+        printf("}\n");
         fflush(stdout);
     }
     while (!opt.n_loads && fgets(line, sizeof line, stdin)) {
-        double seconds;
+        double seconds, warmup = opt.warmup;
         int seed, i = 0;
-        if (sscanf(line, "%63s %63s %lf %d", which, load, &seconds, &seed) != 4)
+        if (sscanf(line, "%63s %63s %lf %d %lf", which, load, &seconds, &seed, &warmup) < 4)
             break;
         while (i < n && strcmp(name[i], which))
             i++;
         if (i == n)
             break;
-        measure(target[i], name[i], load, seconds, seed);
+        measure(target[i], name[i], load, seconds, warmup, seed);
     }
     for (int i = 0; i < n; i++)
         target[i]->ops->destroy(target[i]);
@@ -251,5 +318,6 @@ int main(int argc, char **argv)
     sx_server_destroy(server);
     sx_engine_destroy(engine);
     sx_machine_destroy(machine);
+    sx_machine_destroy(all);
     return 0;
 }

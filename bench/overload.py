@@ -43,22 +43,11 @@ class Refusals(threading.Thread):
                 self.failed += 1
 
 
-def objective(path):
-    """In ms: five times what a lone Run takes on one thread, so that the figure fits the machine."""
-    session = support.plain_session(path, 1)
-    image = {session.get_inputs()[0].name: np.ones((1, 3, 224, 224), np.float32)}
-    times = []
-    for _ in range(30):
-        at = time.perf_counter()
-        session.run(None, image)
-        times.append(1000 * (time.perf_counter() - at))
-    return round(5 * support.median(times), 1)
-
-
 def main():
     args = support.arguments(__doc__, seconds=30.0, rounds=1, objective_ms=0.0, trial_seconds=5.0)
     path = support.light_model(MODEL, batch=True)
-    goal = args.objective_ms or objective(path)
+    # so that the figure fits the machine: five times what a lone Run takes on one thread
+    goal = args.objective_ms or round(5 * support.lone_ms(path), 1)
     config = (f'name: "{MODEL}"\nbackend: "onnxruntime"\nmax_batch_size: 8\ndynamic_batching {{ }}\n'
               f'parameters {{ key: "objective_ms" value {{ string_value: "{goal}" }} }}\n')
     store = support.repository(support.cache_dir() / "bench" / "overload", {MODEL: (path, config)})

@@ -30,6 +30,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 DATA = pathlib.Path("/usr/share/libonnx-testdata/data")
 LIGHT = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet",
          "squeezenet", "vgg19", "zfnet512")
+GENERATED = ("unet", "bert_base", "mobilenet_v2", "lstm2")
 
 
 def die(text):
@@ -53,6 +54,8 @@ def helper_program(name):
     path = pathlib.Path(program()).parent / "bench" / name
     if not path.exists():
         die(f"there is no program {path}: run ./run build")
+    # it is looked for beside the running program, which is not where these are
+    os.environ.setdefault("STARONNX_METIS", str(path.parent.parent / "staronnx-metis"))
     return str(path)
 
 
@@ -126,7 +129,7 @@ class Check:
             return "short"
         how, bound = self.goal
         held = {"<=": self.value <= bound, ">=": self.value >= bound, "<": self.value < bound,
-                "==": self.value == bound}[how]
+                ">": self.value > bound, "==": self.value == bound}[how]
         return "ok" if held else "short"
 
     def data(self):
@@ -160,6 +163,13 @@ class Report:
     def detail(self, text=""):
         """A line below the table; not in the JSON."""
         self.lines.append(text)
+
+    def table(self, rows, left=(0,)):
+        """Rows of texts below the table, the head first; columns in `left` begin alike."""
+        width = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+        for r in rows:
+            self.detail("  ".join(c.ljust(w) if i in left else c.rjust(w)
+                                  for i, (c, w) in enumerate(zip(r, width))).rstrip())
 
     def print(self):
         """Prints the result; the exit status says whether every goal was reached."""
@@ -206,24 +216,47 @@ def arguments(doc, **defaults):
 
 # --- models -------------------------------------------------------------------------------------
 
+def made_once(name, key, command):
+    """The path NAME.onnx in the cache, made by `command` with a path at its end, if need be.
+
+    Large weights lie beside the file: they come to their place first."""
+    home = cache_dir() / "models" / hashlib.sha256(key).hexdigest()[:16]
+    path = home / f"{name}.onnx"
+    if path.exists():
+        return path
+    say(f"making {name} with random weights")
+    part = home.with_name(f"{home.name}.{os.getpid()}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run([sys.executable, *map(str, command), str(part / path.name)], check=True)
+        home.mkdir(exist_ok=True)
+        for made in sorted(part.iterdir(), key=lambda p: p.name == path.name):
+            made.rename(home / made.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return path
+
+
 def light_model(name, batch=False, seed=1):
     """The path of a zoo graph with random weights; made once, kept in the cache directory."""
     script = TOP / "tools/fill-weights.py"
     source = DATA / "light" / f"light_{name}.onnx"
     if not source.exists():
         die(f"there is no {source}: install libonnx-testdata")
-    key = hashlib.sha256(script.read_bytes() + source.read_bytes()
-                         + f"{seed} {batch}".encode()).hexdigest()[:16]
-    path = cache_dir() / "models" / key / f"{name}.onnx"
-    if path.exists():
-        return path
-    say(f"making {name} with random weights")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    subprocess.run([sys.executable, str(script), str(source), str(part), "--seed", str(seed)]
-                   + ["--batch"] * batch, check=True)
-    part.rename(path)
-    return path
+    return made_once(name, script.read_bytes() + source.read_bytes() + f"{seed} {batch}".encode(),
+                     [script, *["--batch"] * batch, "--seed", seed, source])
+
+
+def generated_model(name, batch=False, seed=1):
+    """The path of a model of tools/make-models.py; made once, kept in the cache directory."""
+    script = TOP / "tools/make-models.py"
+    return made_once(name, script.read_bytes() + f"{name} {seed} {batch}".encode(),
+                     [script, *["--batch"] * batch, "--seed", seed, name])
+
+
+def model(name, batch=False):
+    """Either of them, by its name."""
+    return (light_model if name in LIGHT else generated_model)(name, batch)
 
 
 def add_model(directory):
@@ -563,6 +596,92 @@ def compare(model, *options):
     if done.returncode:
         die(f"compare ended with status {done.returncode}:\n{done.stderr[-2000:]}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+class Compare:
+    """A running bench/compare that measures what it is told, one line at a time.
+
+    Several may be loaded at once, as long as one measures: what waits sleeps."""
+
+    def __init__(self, model, *arguments):
+        self.log = tempfile.TemporaryFile("w+", prefix="staronnx-bench-")
+        self.process = subprocess.Popen(
+            [helper_program("compare"), str(model), *map(str, arguments)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.ready = self.answer()  # loading takes all cores: nobody should measure beside it
+        self.targets = [str(a) for a in arguments]
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.log.seek(0)
+            die(f"compare ended early:\n{self.log.read()[-2000:]}")
+        return json.loads(line)
+
+    def measure(self, load, seconds, seed, target=None, warmup=""):
+        """The last of the arguments is the target, where there is but one."""
+        try:
+            print(target or self.targets[-1], load, f"{seconds:.3f}", seed, warmup,
+                  file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # `answer` says why
+        return self.answer()
+
+    def poisson(self, rate, samples, seed):
+        """So many requests after a tenth of them: the same gaps at any rate, but for their scale."""
+        return self.measure(f"poisson:{rate:.4f}", samples / rate, seed,
+                            warmup=f"{samples / 10 / rate:.3f}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+def lone_ms(path, runs=30):
+    """What a lone Run of plain ONNX Runtime takes on one thread: the median, in ms."""
+    session = plain_session(path, 1)
+    feed = {i.name: np.ones([d if isinstance(d, int) else 1 for d in i.shape],
+                            np.float32 if i.type == "tensor(float)" else np.int64)
+            for i in session.get_inputs()}
+    times = []
+    for _ in range(runs):
+        at = time.perf_counter()
+        session.run(None, feed)
+        times.append(1000 * (time.perf_counter() - at))
+    return median(times)
+
+
+# --- devices that are not equal -----------------------------------------------------------------
+
+def emulated(k):
+    """For notes: what a device pair really is."""
+    return f"EMULATED: cpu:1@{k} is a core that computes, then waits until {k} times that have passed"
+
+
+def pair(k):
+    """Options: a core at full speed and one slowed down k times."""
+    return ["--device", "cpu:0", "--device", f"cpu:1@{k}"]
+
+
+FAST = ["--device", "cpu:0"]
+
+
+def two_cores():
+    if cores() < 2:
+        die("two cores are needed: one is the slow device")
 
 
 @contextlib.contextmanager

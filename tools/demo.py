@@ -5,8 +5,8 @@
 
 What `./run demo` does after the build: starts `staronnx serve` with three graphs of the ONNX model
 zoo (with random weights), sends one request, measures two models with one client and with many,
-over HTTP, in turn with ONNX Runtime alone in a process of its own; then prints a table and writes
-a page.  Nothing is fetched, nothing is asked; ports are free ones of 127.0.0.1.
+over HTTP, in turn with ONNX Runtime alone in a process of its own; then a model on unequal devices
+(one of them emulated) next to whole-model runs on each; then prints tables and writes a page.  Nothing is fetched, nothing is asked; ports are free ones of 127.0.0.1.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 
+import demo_fleet
 import demo_page
 import numpy as np
 import support
@@ -253,6 +254,17 @@ def print_table(data):
         "in its own process.")
 
 
+def unequal(path):
+    """What a fast core, a slow one and both carry; and how the best cut in two runs."""
+    step = Progress("measuring ResNet-50 on unequal devices")
+    fleet = demo_fleet.measure(path, step.at)
+    step.done()
+    step = Progress("cutting it in two and running the pipeline")
+    fleet["gantt"], fleet["cut"] = demo_fleet.picture(path)
+    step.done("" if fleet["gantt"] else f"no picture: {fleet['cut']}")
+    return fleet
+
+
 def busy_share(seconds=0.5):
     """How much of the machine's CPU time is used by whatever runs now."""
     def times():
@@ -295,9 +307,12 @@ def main():
         status = server.stop()
         step.done(f"exit status {status}")
     data = summary(results, widths, cores, busy)
+    data["fleet"] = unequal(models[demo_fleet.MODEL]) if cores > 1 else None
     data["machine"], data["cores"] = machine, cores
     data["when"] = time.strftime("%Y-%m-%d %H:%M %Z")
     print_table(data)
+    if data["fleet"]:
+        demo_fleet.tell(data["fleet"], say)
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(demo_page.render(data), encoding="utf-8")
     resnet = os.path.relpath(models["resnet50"], os.getcwd())

@@ -4,6 +4,8 @@
 
 from html import escape
 
+import demo_fleet
+
 STYLE = """
 :root{--bg:#fbfbfd;--fg:#1c2230;--dim:#667085;--panel:#fff;--rule:#e4e7ec;--ours:#1769e0;
 --theirs:#aab4c5}
@@ -14,7 +16,7 @@ body{margin:0;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 main{max-width:1080px;margin:0 auto;padding:36px 24px 24px}
 h1{font-size:28px;line-height:1.2;margin:0 0 4px;letter-spacing:-.015em}
-h2{font-size:19px;margin:34px 0 2px}
+h2{font-size:19px;margin:34px 0 2px}h3{font-size:16px;margin:20px 0 2px}
 p{margin:0 0 12px;max-width:96ch}.sub{max-width:none}
 .warn{border-left:4px solid #b88700;padding-left:12px}.sub,.small{color:var(--dim)}.small{font-size:13.5px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(430px,100%),1fr));gap:14px;
@@ -93,6 +95,35 @@ def model(data, name):
             + "</div>" + table(rows, many))
 
 
+def fleet(data):
+    """The part on unequal devices."""
+    f = data["fleet"]
+    if not f:
+        return ""
+    cut = ""
+    if f["gantt"]:
+        plan, measured = f["cut"]["plan"], f["cut"]["measured"]
+        cut = (f"<h3>The best cut in two stages: {escape(plan['name'])}</h3>"
+               f"<p class=small>Found by: {escape(plan['method'])}. Predicted "
+               f"{f['cut']['throughput']:.1f} requests per second, measured "
+               f"{measured['throughput']:.1f}, with both devices computing "
+               f"{100 * measured['all_busy']:.0f} % of the time.</p>"
+               f"<div class=wide>{f['gantt']}</div>")
+    return (f"<h2>ResNet-50 on unequal devices</h2>"
+            f"<p class=warn>Emulated: {escape(f['slow'])} is a core that computes for real and then "
+            f"waits until {f['k']} times that have passed. This shows how work is placed and cut, "
+            "not how fast some hardware is.</p>"
+            f"<p>The model is resident whole on each device and cut over both; each request goes "
+            f"where it is predicted to end first. With {f['clients']} clients both devices together "
+            f"carry {f['gain']:.2f} times what the fast one does alone; {f['best']:g} would be the "
+            f"most. Runs: {escape(demo_fleet.shares(f['runs']))}.</p><div class=pair>"
+            + figure("Throughput", f"requests per second, {f['clients']} clients; longer is better",
+                     bars(f["rows"], lambda r: r["rps"], "/s", 1))
+            + figure("Median latency", f"{f['clients']} clients; shorter is better",
+                     bars(f["rows"], lambda r: r["p50_ms"], "ms", 0))
+            + f"</div>{cut}")
+
+
 def doubt(data):
     """How far the figures can be trusted, in a sentence."""
     if data["rounds"] == 1:
@@ -123,6 +154,7 @@ def render(data):
 request on many cores while it is alone and on fewer each when many wait. Each model below is served
 by one deployment; ONNX Runtime is shown with both usual settings.</p>
 {warning(data)}{''.join(model(data, name) for name in data['rows'])}
+{fleet(data)}
 <h2>How it was measured</h2>
 <p class=small>All figures come from this run, on this machine. Closed loop: each client sends its
 next request when it has the last answer; one sample in a request. The targets took
