@@ -825,6 +825,27 @@ static void test_ort_stage_files(void **state)
     }
 }
 
+/* What cannot be opened is refused with a reason, leaves nothing behind, and may be tried again. */
+static void test_ort_stage_fails(void **state)
+{
+    (void)state;
+    const uint32_t first[] = {0, 1};
+    char weights[256], away[256];
+    struct sx_engine_model *m = open_at(engine, path_of("conv"));
+    graph_of(m);
+    const char *at = sx_onnx_dir(sx_engine_graph_onnx(m));
+    snprintf(weights, sizeof(weights), "%s/weights.bin", at);
+    snprintf(away, sizeof(away), "%s/away.bin", at);
+    size_t before = files_in(at, "stage-");
+    assert_int_equal(rename(weights, away), 0);
+    stage_refused(m, first, 2, SX_NOT_FOUND, "a stage of 2 operators: ");
+    assert_int_equal(files_in(at, "probe"), 0);
+    assert_true(files_in(at, "stage-") <= before + 1); /* the file alone, whole */
+    assert_int_equal(rename(away, weights), 0);
+    sx_engine_close_model(stage_of(m, first, 2));
+    sx_engine_close_model(m);
+}
+
 static void test_ort_profile(void **state)
 {
     (void)state;
@@ -898,6 +919,7 @@ int main(void)
         CORT(test_ort_free_dims),
         CORT(test_ort_uncut),
         CORT(test_ort_stage_files),
+        CORT(test_ort_stage_fails),
         CORT(test_ort_profile),
     };
     return cmocka_run_group_tests(tests, setup, drop_dir);
