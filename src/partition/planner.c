@@ -8,6 +8,7 @@
  */
 #include "partition/planner.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
