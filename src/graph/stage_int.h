@@ -26,6 +26,19 @@ struct sx_stage_piece {
     struct sx_err *err;            /* where it is explained; may be NULL */
 };
 
+/* stage.c: a copy of the model, which shares all lists with it. */
+void sx_stage_begin(struct sx_stage_piece *piece, const struct sx_onnx *model, struct sx_err *err);
+/* Is `path` where the model's external data are found?  Locations are relative to the file. */
+enum sx_rc sx_stage_check_place(const struct sx_onnx *model, const char *path, struct sx_err *err);
+/* A value of this name; then a tensor of this type; then with a shape (-1: the batch decides, -2:
+ * the data).  NULL when memory is short. */
+Onnx__ValueInfoProto *sx_stage_declare(struct sx_stage_piece *piece, const char *name);
+Onnx__TypeProto__Tensor *sx_stage_tensor_type(struct sx_stage_piece *piece,
+                                              Onnx__ValueInfoProto *value, int onnx_type);
+Onnx__TensorShapeProto *sx_stage_shape(struct sx_stage_piece *piece, const int64_t *dims, int rank);
+
+/* --- stage_data.c --- */
+
 /* Zeroed memory that lives as long as the piece; NULL (and piece->rc set) when there is none. */
 void *sx_stage_alloc(struct sx_stage_piece *piece, size_t size);
 /* Turn all external data, however deep, into data of the piece (mapped, not read). */
@@ -35,7 +48,7 @@ enum sx_rc sx_stage_copy_data(struct sx_stage_piece *piece);
 enum sx_rc sx_stage_save(struct sx_stage_piece *piece, const char *path, uint64_t limit);
 void sx_stage_fini(struct sx_stage_piece *piece);
 
-/* sx_stage_write with another limit than SX_STAGE_INLINE_LIMIT. */
+/* stage.c: sx_stage_write with another limit than SX_STAGE_INLINE_LIMIT. */
 enum sx_rc sx_stage_write_limit(const struct sx_onnx *model, const struct sx_dag *dag,
                                 const uint32_t *nodes, size_t n, const char *path,
                                 enum sx_stage_data data, uint64_t limit, struct sx_err *err);
