@@ -100,12 +100,15 @@ enum sx_rc sx_engine_open_portable(struct sx_engine *engine, const char *path,
 enum sx_rc sx_engine_open_stage(struct sx_engine_model *model, const uint32_t *nodes, size_t n,
                                 struct sx_engine_model **ret_stage, struct sx_err *err);
 
-/* Measure each node: `runs` whole runs on random inputs at this batch, after warm-up, on the
- * calling thread and width-1 helpers bound to cpus[1..] (the caller is bound to cpus[0]).
+/* Measure each node: `runs` whole runs on made-up inputs (small random numbers; integers are 1;
+ * free dimensions other than the batch are 64) at this batch, after warm-up, on the
+ * calling thread and width-1 helpers bound to cpus[1..] (the caller is bound to cpus[0]; with
+ * width 1 `cpus` may be NULL).
  * ret_node_ns, ret_spread_ns (n_nodes each): median and median absolute deviation.  ret_whole:
  * the same of unobserved whole runs, n 2: median, deviation.  Blocks for all of it; `tick` (may be
  * NULL) is called between runs with a share in [0, 1] and stops the measurement by returning
- * false (SX_CANCELLED). */
+ * false (SX_CANCELLED).  SX_UNSUPPORTED: the model cannot be cut, or takes strings; SX_INVALID: no
+ * such batch. */
 enum sx_rc sx_engine_profile(struct sx_engine_model *model, unsigned batch, unsigned width,
                              const int *cpus, unsigned runs, bool (*tick)(void *user, double done),
                              void *user, double *ret_node_ns, double *ret_spread_ns,

@@ -70,8 +70,8 @@ struct sx_session {
 
 #define SX_FREE_DIM 64 /* stands for free dimensions that are not the batch */
 
-/* Inputs for a run on `batch` samples: `ret_inputs` (n, allocated) has small random numbers,
- * integers 0 or 1, so that they are valid indices.  SX_INVALID: the ports take no such batch. */
+/* Inputs for a run on `batch` samples: `ret_inputs` (n, allocated) has small random numbers, but
+ * integers are 1.  SX_INVALID: the ports take no such batch. */
 enum sx_rc sx_measure_inputs(const struct sx_port *ports, size_t n, unsigned batch,
                              struct sx_tensor **ret_inputs, struct sx_err *err);
 void sx_measure_free(struct sx_tensor *inputs, size_t n);

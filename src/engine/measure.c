@@ -18,7 +18,8 @@ static void release(struct sx_buffer *buffer)
     free(buffer);
 }
 
-/* Ordinary numbers: arithmetic on zeros may be short-cut, that on denormals is slow. */
+/* Ordinary numbers: arithmetic on zeros may be short-cut, that on denormals is slow.  Integers are
+ * 1, which nearly always is a valid index; a 0 would end the process if the model divides by it. */
 static void fill(struct sx_tensor *t, struct sx_rng *rng)
 {
     size_t size = sx_dtype_size(t->dtype), n = t->nbytes / size;
@@ -45,9 +46,12 @@ static void fill(struct sx_tensor *t, struct sx_rng *rng)
             half = (uint16_t)(wide >> 16);
             memcpy(to, &half, size);
             break;
+        case SX_BOOL:
+            to[0] = bits >> 63;
+            break;
         default: /* little-endian, like all elements */
             memset(to, 0, size);
-            to[0] = bits >> 63;
+            to[0] = 1;
         }
     }
 }

@@ -31,6 +31,7 @@ enum { BASE, BATCH, OTHER, N_PROBES };
 
 struct probes {
     struct sx_onnx_value *values[N_PROBES]; /* for each tensor of the graph; NULL: not done */
+    bool scalars_known;                     /* has_shape is right also for rank 0, in BASE */
 };
 
 /* --- one probe ----------------------------------------------------------------------------------
@@ -107,8 +108,7 @@ static size_t rank_of(const struct ort_lib *lib, const OrtValue *value)
     return rank;
 }
 
-/* Run the session for the outputs[n] (tensors of the graph) that may be scalars.  If that fails on
- * made-up inputs, they stay unknown. */
+/* Run the session for the outputs[n] (tensors of the graph) that may be scalars. */
 static enum sx_rc run_scalars(const struct ort_lib *lib, OrtSession *session,
                               const struct sx_onnx *file, const struct sx_dag *dag,
                               const uint32_t *outputs, size_t n, struct sx_onnx_value *values)
@@ -149,15 +149,16 @@ static enum sx_rc run_scalars(const struct ort_lib *lib, OrtSession *session,
     free(ports);
     free(names);
     free(ort);
-    return rc == SX_NO_MEMORY ? rc : SX_OK;
+    return rc;
 }
 
 /* The C API says "no dimensions" of a scalar and of a tensor without a shape alike.  One run tells.
- */
+ * It may fail on made-up inputs: then the next probe tries, and without any they stay unknown. */
 static enum sx_rc find_scalars(const struct ort_lib *lib, OrtSession *session,
                                const struct sx_onnx *file, const struct sx_dag *dag,
-                               struct sx_onnx_value *values, struct sx_err *err)
+                               struct probes *p, struct sx_err *err)
 {
+    struct sx_onnx_value *values = p->values[BASE];
     uint32_t *unsure = calloc((size_t)dag->n_tensors + 1, sizeof(*unsure));
     size_t n = 0;
     enum sx_rc rc = SX_OK;
@@ -166,10 +167,13 @@ static enum sx_rc find_scalars(const struct ort_lib *lib, OrtSession *session,
         if (dag->tensors[t].producer != SX_DAG_NONE && values[t].kind == SX_ONNX_TENSOR &&
             !values[t].has_shape)
             unsure[n++] = t;
-    if (!unsure || (n && run_scalars(lib, session, file, dag, unsure, n, values)))
-        rc = sx_fail(err, SX_NO_MEMORY, "no memory for the graph");
+    if (!unsure)
+        return sx_fail(err, SX_NO_MEMORY, "no memory for the graph");
+    if (n)
+        rc = run_scalars(lib, session, file, dag, unsure, n, values);
+    p->scalars_known = !rc;
     free(unsure);
-    return rc;
+    return rc == SX_NO_MEMORY ? sx_fail(err, rc, "no memory for the graph") : SX_OK;
 }
 
 static enum sx_rc probe(const struct ort_model *m, const struct sx_onnx *onnx,
@@ -197,15 +201,12 @@ static enum sx_rc probe(const struct ort_model *m, const struct sx_onnx *onnx,
     unlink(source.path);
     if (!rc)
         rc = read_types(m->lib, session, file, dag, values, err);
-    if (!rc && which == BASE)
-        rc = find_scalars(m->lib, session, file, dag, values, err);
-    for (uint32_t t = 0; !rc && which != BASE && t < dag->n_tensors; t++)
-        if (!values[t].rank) /* no run: what is a scalar once is one always */
-            values[t].has_shape = p->values[BASE][t].has_shape && !p->values[BASE][t].rank;
     if (!rc) {
         p->values[which] = values;
         values = NULL;
     }
+    if (!rc && !p->scalars_known)
+        rc = find_scalars(m->lib, session, file, dag, p, err);
     if (session)
         m->lib->api->ReleaseSession(session);
     sx_onnx_close(file);
@@ -258,10 +259,12 @@ static void describe(struct sx_dag_tensor *t, const struct sx_onnx_value *const 
         return;
     t->typed = true;
     t->onnx_type = base->onnx_type;
-    for (int i = 0; i < N_PROBES; i++)
-        if (v[i] && (v[i]->kind != SX_ONNX_TENSOR || v[i]->onnx_type != base->onnx_type ||
-                     !v[i]->has_shape || v[i]->rank != base->rank))
-            return; /* not even the rank is sure */
+    bool sure = base->has_shape; /* of the rank; 0 is known of BASE alone */
+    for (int i = 0; sure && i < N_PROBES; i++)
+        sure = !v[i] || (v[i]->kind == SX_ONNX_TENSOR && v[i]->onnx_type == base->onnx_type &&
+                         v[i]->rank == base->rank);
+    if (!sure)
+        return;
     t->rank = base->rank;
     t->sized = true;
     for (int d = 0; d < t->rank; d++) {

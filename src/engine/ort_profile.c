@@ -225,7 +225,10 @@ static enum sx_rc observe(struct ort_model *m, const struct sx_engine_measure *w
 out:
     if (observed.session)
         m->lib->api->ReleaseSession(observed.session);
-    sx_session_destroy(plain);
+    if (plain && what->width == 1 && !m->spare)
+        m->spare = (struct ort_session *)plain; /* from where it came */
+    else
+        sx_session_destroy(plain);
     sx_dir_remove(dir, NULL);
     free(prefix);
     free(dir);

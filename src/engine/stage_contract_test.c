@@ -143,6 +143,35 @@ static void make_models(void)
     mk_output(&mk, "y", MK_FLOAT, "1,8");
     put_onnx(&mk, "single");
 
+    mk_begin(&mk, 8); /* no batch; an output is an input; nobody may divide by 0 */
+    static const int64_t hundred = 100;
+    mk_input(&mk, "x", MK_FLOAT, "4");
+    mk_input(&mk, "k", MK_INT64, "1");
+    mk_constant(&mk, "hundred", MK_INT64, "", &hundred, sizeof(hundred));
+    mk_node(&mk, "Sin", "x", "a");
+    mk_node(&mk, "Div", "hundred,k", "b");
+    n = mk_node(&mk, "Cast", "b", "c");
+    a = mk_attribute(&mk, n, "to", 2);
+    a->has_i = 1;
+    a->i = MK_FLOAT;
+    mk_node(&mk, "Mul", "a,c", "y");
+    mk_output(&mk, "y", MK_FLOAT, "4");
+    mk_output(&mk, "x", MK_FLOAT, "4");
+    put_onnx(&mk, "fixed");
+
+    mk_begin(&mk, 8); /* strings on the way */
+    mk_input(&mk, "x", MK_FLOAT, "-1");
+    mk_node(&mk, "Sin", "x", "a");
+    for (int i = 0; i < 2; i++) {
+        n = mk_node(&mk, "Cast", i ? "b" : "a", i ? "c" : "b");
+        a = mk_attribute(&mk, n, "to", 2);
+        a->has_i = 1;
+        a->i = i ? MK_FLOAT : MK_STRING;
+    }
+    mk_node(&mk, "Cos", "c", "y");
+    mk_output(&mk, "y", MK_FLOAT, "-1");
+    put_onnx(&mk, "text");
+
     mk_begin(&mk, 8); /* an output that no input decides */
     mk_input(&mk, "x", MK_FLOAT, "4");
     matrix(&mk, "w", "4", 4);
@@ -262,6 +291,8 @@ static void make_inputs(struct sx_engine_model *m, int64_t batch, struct sx_tens
         memset(in[i].data, 0, in[i].nbytes);
         if (p[i].dtype == SX_FP32)
             memcpy(in[i].data, numbers(in[i].nbytes / 4), in[i].nbytes);
+        for (size_t e = 0; p[i].dtype == SX_INT64 && e < in[i].nbytes / 8; e++)
+            ((int64_t *)in[i].data)[e] = p[i].dims[0] > 0; /* a divisor; an index */
     }
 }
 
@@ -711,6 +742,19 @@ static void test_ort_data_decide(void **state)
     sx_engine_close_model(m);
 }
 
+static void test_ort_strings(void **state)
+{
+    (void)state;
+    struct sx_engine_model *m = open_at(engine, path_of("text"));
+    const struct sx_dag *dag = graph_of(m);
+    const struct sx_dag_tensor *b = tensor(dag, "b");
+    assert_int_equal(b->onnx_type, MK_STRING);
+    assert_false(b->sized);
+    assert_int_equal(dag->group[b->producer], dag->group[dag->uses[b->first_use]]);
+    assert_int_equal(check_prefixes(m, 3, 1), dag->n_nodes - 1);
+    sx_engine_close_model(m);
+}
+
 static void test_ort_free_dims(void **state)
 {
     (void)state;
@@ -811,9 +855,13 @@ static void test_ort_profile(void **state)
     check_prefixes(m, 2, 1);
     sx_engine_close_model(m);
 
-    m = open_at(engine, path_of("constant")); /* the input has four elements, always */
-    assert_int_not_equal(sx_engine_profile(m, 2, 1, NULL, 1, NULL, NULL, ns, spread, whole, &err),
-                         SX_OK);
+    m = open_at(engine, path_of("fixed"));
+    assert_int_equal(check_prefixes(m, 1, 1), graph_of(m)->n_nodes);
+    assert_int_equal(sx_engine_profile(m, 1, 1, NULL, 3, NULL, NULL, ns, spread, whole, &err),
+                     SX_OK);
+    assert_int_equal(sx_engine_profile(m, 2, 1, NULL, 3, NULL, NULL, ns, spread, whole, &err),
+                     SX_INVALID);
+    assert_non_null(strstr(err.message, "is not free"));
     sx_engine_close_model(m);
 }
 
@@ -846,6 +894,7 @@ int main(void)
         CORT(test_ort_branch),
         CORT(test_ort_random_cuts),
         CORT(test_ort_data_decide),
+        CORT(test_ort_strings),
         CORT(test_ort_free_dims),
         CORT(test_ort_uncut),
         CORT(test_ort_stage_files),
