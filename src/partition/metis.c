@@ -3,8 +3,10 @@
 /*
  * metis.c - staronnx-metis: METIS as a filter (metis_wire.h).
  *
- * Whatever goes wrong in here, a signal included, ends this process and no other.  METIS prints
- * to standard output, so the reply goes to a copy of it, and standard output to nowhere.
+ * Whatever goes wrong in here, a signal included, ends this process and no other.  Each run has a
+ * child of its own again: METIS 5.1 reads before the beginning of an array on some graphs (k-way
+ * by volume), and a run that dies of that shall not take the others along.  METIS prints to
+ * standard output, so the reply goes to a copy of it, and standard output to nowhere.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <metis.h>
@@ -140,6 +144,24 @@ static bool run(struct graph *g, int which, idx_t *part)
                                &parts, g->tpwgts, g->ubvec, options, &cut, part) == METIS_OK;
 }
 
+/* One run in a child: did it end well?  ret_label is shared memory. */
+static bool run_apart(struct graph *g, int which, idx_t *part, unsigned char *ret_label)
+{
+    int status;
+    pid_t ended, pid = fork();
+    if (pid == 0) {
+        if (!run(g, which, part))
+            _exit(EXIT_FAILURE);
+        for (idx_t v = 0; v < g->head.n; v++)
+            ret_label[v] = (unsigned char)part[v];
+        _exit(EXIT_SUCCESS);
+    }
+    do
+        ended = waitpid(pid, &status, 0);
+    while (ended < 0 && errno == EINTR);
+    return pid > 0 && ended == pid && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
+}
+
 int main(void)
 {
     const struct rlimit no_core = {0, 0}, seconds = {120, 120};
@@ -152,12 +174,12 @@ int main(void)
     get_graph(&g);
     size_t n = (size_t)g.head.n;
     idx_t *part = array(n);
-    unsigned char *label = array(n / 4 + 1);
+    unsigned char *label = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (label == MAP_FAILED)
+        return NO_MEMORY;
     put(out, SX_METIS_REPLY, SX_METIS_MAGIC);
     for (int i = 0; i < g.head.runs; i++) {
-        unsigned char worked = run(&g, i, part);
-        for (size_t v = 0; v < n; v++)
-            label[v] = worked ? (unsigned char)part[v] : 0;
+        unsigned char worked = run_apart(&g, i, part, label);
         put(out, &worked, 1);
         put(out, label, n);
     }

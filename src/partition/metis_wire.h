@@ -6,7 +6,8 @@
  * To the helper: the request, then the arrays of METIS's interface, one after the other:
  *     int32_t xadj[n + 1], adjncy[n_adjacent], adjwgt[n_adjacent], vwgt[n * n_weights], vsize[n];
  *     float tpwgts[n_parts * n_weights], ubvec[n_weights];
- * Back: SX_METIS_REPLY, then `runs` times one byte (1: it worked) and n bytes, the labels.
+ * Back: SX_METIS_REPLY, then `runs` times one byte (1: it worked) and n bytes, the labels
+ * (without meaning when it did not).
  */
 #ifndef SX_PARTITION_METIS_WIRE_H
 #define SX_PARTITION_METIS_WIRE_H

@@ -193,14 +193,8 @@ static enum sx_rc adopt_part(struct solver *x, const uint8_t *part)
         for (uint32_t v = 0; v < g->n; v++)
             x->label[v] = stage[i][part[v]];
         rc = keep(x, x->label, SX_PART_METIS, false, &at);
-        if (rc == SX_OK && x->candidates[at].score.wrong == 0) {
-            const struct sx_part_score *score = &x->candidates[at].score;
+        if (rc == SX_OK && x->candidates[at].score.wrong == 0)
             x->candidates[at].rival = valid = true;
-            if (score->slowest_ns < x->result->metis_raw_ns) {
-                x->result->metis_raw_ns = score->slowest_ns;
-                x->result->metis_raw_bytes = score->bytes_cut;
-            }
-        }
     }
     x->result->metis_valid += valid;
     /* The best directions, and the one that was asked for: parts have the sizes of stages. */
@@ -257,18 +251,23 @@ static bool is_beaten(const struct solver *x, size_t i)
     return beaten;
 }
 
-/* The best valid candidate: of a method, or of all (SX_PART_METHODS); `unbeaten`: of those that no
- * rival beats.  x->n: there is none. */
-static enum sx_rc best_of(const struct solver *x, enum sx_part_method method, bool unbeaten,
-                          size_t *ret_best)
+/* A choice of candidates. */
+struct pick {
+    enum sx_part_method method; /* SX_PART_METHODS: all */
+    bool rivals;                /* only these */
+    bool unbeaten;              /* only those that no rival beats */
+};
+
+/* The best valid candidate among some; x->n: there is none. */
+static enum sx_rc best_of(const struct solver *x, struct pick pick, size_t *ret_best)
 {
     size_t *index = malloc((x->n + 1) * sizeof *index), n = 0;
     struct sx_part_score *scores = malloc((x->n + 1) * sizeof *scores);
     enum sx_rc rc = index && scores ? SX_OK : SX_NO_MEMORY;
     for (size_t i = 0; rc == SX_OK && i < x->n; i++) {
         const struct candidate *c = &x->candidates[i];
-        if (c->score.wrong > 0 || (method != SX_PART_METHODS && method != c->method) ||
-            (unbeaten && is_beaten(x, i)))
+        if (c->score.wrong > 0 || (pick.method != SX_PART_METHODS && pick.method != c->method) ||
+            (pick.rivals && !c->rival) || (pick.unbeaten && is_beaten(x, i)))
             continue;
         index[n] = i;
         scores[n++] = c->score;
@@ -285,9 +284,9 @@ static enum sx_rc best_of(const struct solver *x, enum sx_part_method method, bo
 static enum sx_rc choose_winner(const struct solver *x, size_t *ret_best)
 {
     size_t other = x->n;
-    enum sx_rc rc = best_of(x, SX_PART_METHODS, false, ret_best);
+    enum sx_rc rc = best_of(x, (struct pick){.method = SX_PART_METHODS}, ret_best);
     if (rc == SX_OK && *ret_best < x->n && is_beaten(x, *ret_best))
-        rc = best_of(x, SX_PART_METHODS, true, &other);
+        rc = best_of(x, (struct pick){.method = SX_PART_METHODS, .unbeaten = true}, &other);
     *ret_best = rc == SX_OK && other < x->n ? other : *ret_best;
     return rc;
 }
@@ -295,11 +294,16 @@ static enum sx_rc choose_winner(const struct solver *x, size_t *ret_best)
 static enum sx_rc note_proposals(struct solver *x)
 {
     struct sx_part_result *result = x->result;
-    for (int m = 0; m < SX_PART_METHODS; m++) {
-        size_t best;
-        enum sx_rc rc = best_of(x, (enum sx_part_method)m, false, &best);
+    size_t best;
+    enum sx_rc rc = best_of(x, (struct pick){.method = SX_PART_METIS, .rivals = true}, &best);
+    if (rc == SX_OK && best < x->n) {
+        result->metis_raw_ns = x->candidates[best].score.slowest_ns;
+        result->metis_raw_bytes = x->candidates[best].score.bytes_cut;
+    }
+    for (int m = 0; rc == SX_OK && m < SX_PART_METHODS; m++) {
+        rc = best_of(x, (struct pick){.method = (enum sx_part_method)m}, &best);
         if (rc != SX_OK)
-            return rc;
+            break;
         result->proposed_ns[m] = result->proposed_bytes[m] = INFINITY;
         if (best == x->n)
             continue;
