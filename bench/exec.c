@@ -132,6 +132,50 @@ static void ping(struct probe *p, struct sx_task *task, const char *name, unsign
     free(call);
 }
 
+/* Two stages: the second one, on another unit, waits for what the first one writes. */
+static void stages(struct probe *p, unsigned units, unsigned n)
+{
+    struct sx_task *first, *second;
+    struct sx_data *data;
+    struct probe before = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    const enum sx_mode write = SX_WRITE, read = SX_READ;
+    uint64_t *call = calloc(n, sizeof *call), *over = calloc(n, sizeof *over);
+    if (sx_exec_task_create(p->exec, &first) || sx_exec_task_create(p->exec, &second) ||
+        sx_exec_data_create(p->exec, &data) || !call || !over)
+        abort();
+    *first = (struct sx_task){.run = probe_run,
+                              .done = probe_done,
+                              .user = &before,
+                              .n_units = 1,
+                              .data = &data,
+                              .modes = &write,
+                              .n_data = 1};
+    *second = (struct sx_task){.run = probe_run,
+                               .done = probe_done,
+                               .user = p,
+                               .first_unit = units - 1,
+                               .n_units = 1,
+                               .data = &data,
+                               .modes = &read,
+                               .n_data = 1};
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t begin = sx_now();
+        sx_exec_submit(p->exec, first);
+        sx_exec_submit(p->exec, second);
+        call[i] = (sx_now() - begin) / 2;
+        wait_back(p);
+        wait_back(&before);
+        over[i] = second->begin_ns > first->end_ns ? second->begin_ns - first->end_ns : 0;
+    }
+    show("stages: submit returns", call, n);
+    show("stages: end to next stage's begin", over, n);
+    sx_exec_task_destroy(p->exec, first);
+    sx_exec_task_destroy(p->exec, second);
+    sx_exec_data_destroy(p->exec, data);
+    free(call);
+    free(over);
+}
+
 int main(int argc, char **argv)
 {
     unsigned n = argc > 1 ? (unsigned)atoi(argv[1]) : 20000;
@@ -184,6 +228,8 @@ int main(int argc, char **argv)
     sx_exec_submit(p.exec, task);
     wait_back(&p);
     show("chain: run to next run", p.gaps, n);
+
+    stages(&p, units, n);
 
     uint64_t far = sx_now() + 3600 * SX_S;
     sx_exec_set_alarm(p.exec, far);
