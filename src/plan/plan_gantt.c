@@ -78,7 +78,7 @@ static void simulate(const struct sx_plan *plan, unsigned jobs, struct sx_plan_s
 
 static double px(const struct picture *p, double ns)
 {
-    return LEFT + ns / p->end_ns * PLOT;
+    return (double)LEFT + ns / p->end_ns * (double)PLOT;
 }
 
 static const char *ms_text(char buf[24], double ns)

@@ -112,6 +112,15 @@ class Profile(Cut):
         about = self.json("profile", model, "--device", "cpu:0", "--runs", "2")
         self.assertEqual([t["batch"] for t in about["tables"]], [1, 2, 4])
 
+    @unittest.skipIf(CORES < 2, "needs two cores")
+    def test_keeps_other_devices(self):
+        """Devices of the same kind are measured once; those of another number of cores stay."""
+        done = self.good("profile", self.model, "--device", "cpu:0", "--device", "cpu:1@2", "--runs",
+                         "2")
+        self.assertEqual(done.stderr.count("measuring"), 1)
+        about = self.json("profile", self.model, "--device", "cpu:0-1", "--runs", "3")
+        self.assertEqual([(t["cores"], t["runs"]) for t in about["tables"]], [(1, 2), (2, 3)])
+
     def test_interrupted(self):
         """Ctrl-C leaves the old profile and nothing else."""
         self.good("profile", self.model, "--device", "cpu:0", "--runs", "2")
