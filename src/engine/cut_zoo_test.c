@@ -285,22 +285,6 @@ static struct sx_tensor floats(const int64_t *dims, int rank)
     return t;
 }
 
-static Onnx__GraphProto *body(struct mk *mk, Onnx__NodeProto *n, const char *name)
-{
-    return mk_attribute(mk, n, name, 5)->g = mk_graph(mk, name);
-}
-
-static void add_opset(struct mk *mk, Onnx__OperatorSetIdProto ***list, size_t *n,
-                      const char *domain, int64_t version)
-{
-    Onnx__OperatorSetIdProto *set = mk_alloc(mk, sizeof(*set));
-    onnx__operator_set_id_proto__init(set);
-    set->domain = mk_text(mk, domain);
-    set->has_version = 1;
-    set->version = version;
-    MK_PUSH(mk, *list, *n, set);
-}
-
 /* An If whose branches read what is made before it, from two levels up and as a constant; a Loop
  * that adds such a tensor each time; a function of the model's own, also inside the Loop. */
 static void make_bodies(struct mk *mk)
@@ -316,21 +300,10 @@ static void make_bodies(struct mk *mk)
     mk_constant(mk, "trips", MK_INT64, "", &trips, sizeof(trips));
     mk_constant(mk, "yes", 9, "", &yes, sizeof(yes));
 
-    add_opset(mk, &mk->model.opset_import, &mk->model.n_opset_import, "local", 1);
-    Onnx__FunctionProto *f = mk_alloc(mk, sizeof(*f));
-    onnx__function_proto__init(f);
-    f->name = mk_text(mk, "TwicePlus");
-    f->domain = mk_text(mk, "local");
-    MK_PUSH(mk, f->input, f->n_input, mk_text(mk, "a"));
-    MK_PUSH(mk, f->input, f->n_input, mk_text(mk, "b"));
-    MK_PUSH(mk, f->output, f->n_output, mk_text(mk, "c"));
-    add_opset(mk, &f->opset_import, &f->n_opset_import, "", 13);
     Onnx__GraphProto *nodes = mk_graph(mk, "");
     mk_node_in(mk, nodes, "Add", "a,a", "aa");
     mk_node_in(mk, nodes, "Add", "aa,b", "c");
-    f->node = nodes->node;
-    f->n_node = nodes->n_node;
-    MK_PUSH(mk, mk->model.functions, mk->model.n_functions, f);
+    mk_function(mk, "TwicePlus", nodes);
 
     mk_node(mk, "Neg", "w", "minus"); /* a constant that several read */
     mk_node(mk, "Mul", "x,w", "a");
@@ -340,27 +313,28 @@ static void make_bodies(struct mk *mk)
     mk_node(mk, "Greater", "sum,zero", "flag");
 
     Onnx__NodeProto *n = mk_node(mk, "If", "flag", "c");
-    Onnx__GraphProto *then = body(mk, n, "then_branch"), *other = body(mk, n, "else_branch");
+    Onnx__GraphProto *then = mk_body(mk, n, "then_branch"), *other = mk_body(mk, n, "else_branch");
     Onnx__NodeProto *inner = mk_node_in(mk, then, "If", "flag", "then_out");
-    Onnx__GraphProto *deep = body(mk, inner, "then_branch"), *flat = body(mk, inner, "else_branch");
+    Onnx__GraphProto *deep = mk_body(mk, inner, "then_branch"),
+                     *flat = mk_body(mk, inner, "else_branch");
     mk_node_in(mk, deep, "Sum", "a,b,minus", "deep_out");
     mk_node_in(mk, flat, "Identity", "x", "flat_out");
     mk_node_in(mk, other, "Sub", "b,w", "else_out");
-    MK_PUSH(mk, deep->output, deep->n_output, mk_value(mk, "deep_out", MK_FLOAT, NULL));
-    MK_PUSH(mk, flat->output, flat->n_output, mk_value(mk, "flat_out", MK_FLOAT, NULL));
-    MK_PUSH(mk, then->output, then->n_output, mk_value(mk, "then_out", MK_FLOAT, NULL));
-    MK_PUSH(mk, other->output, other->n_output, mk_value(mk, "else_out", MK_FLOAT, NULL));
+    mk_body_output(mk, deep, "deep_out", MK_FLOAT);
+    mk_body_output(mk, flat, "flat_out", MK_FLOAT);
+    mk_body_output(mk, then, "then_out", MK_FLOAT);
+    mk_body_output(mk, other, "else_out", MK_FLOAT);
 
     mk_node(mk, "TwicePlus", "c,a", "d")->domain = mk_text(mk, "local");
     n = mk_node(mk, "Loop", "trips,yes,d", "e");
-    Onnx__GraphProto *g = body(mk, n, "body");
+    Onnx__GraphProto *g = mk_body(mk, n, "body");
     MK_PUSH(mk, g->input, g->n_input, mk_value(mk, "i", MK_INT64, ""));
     MK_PUSH(mk, g->input, g->n_input, mk_value(mk, "go", 9, ""));
     MK_PUSH(mk, g->input, g->n_input, mk_value(mk, "so_far", MK_FLOAT, NULL));
     mk_node_in(mk, g, "Identity", "go", "go_on");
     mk_node_in(mk, g, "TwicePlus", "b,so_far", "next")->domain = mk_text(mk, "local");
     MK_PUSH(mk, g->output, g->n_output, mk_value(mk, "go_on", 9, ""));
-    MK_PUSH(mk, g->output, g->n_output, mk_value(mk, "next", MK_FLOAT, NULL));
+    mk_body_output(mk, g, "next", MK_FLOAT);
     mk_node(mk, "Add", "e,minus", "y");
     mk_node(mk, "Neg", "minus", "constant");
     mk_output(mk, "y", MK_FLOAT, "-1,4");

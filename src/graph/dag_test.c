@@ -190,17 +190,6 @@ static void test_constants(void **state)
     closed(&o);
 }
 
-static Onnx__GraphProto *body(struct mk *mk, Onnx__NodeProto *n, const char *name)
-{
-    Onnx__AttributeProto *a = mk_attribute(mk, n, name, 5);
-    return a->g = mk_graph(mk, name);
-}
-
-static void body_output(struct mk *mk, Onnx__GraphProto *g, const char *name)
-{
-    MK_PUSH(mk, g->output, g->n_output, mk_value(mk, name, 0, NULL));
-}
-
 static void test_bodies(void **state)
 {
     (void)state;
@@ -214,28 +203,29 @@ static void test_bodies(void **state)
     mk_node(&mk, "Neg", "x", "hidden");
     mk_node(&mk, "Exp", "x", "direct");
     Onnx__NodeProto *n = mk_node(&mk, "If", "flag", "y");
-    Onnx__GraphProto *then = body(&mk, n, "then_branch"), *other = body(&mk, n, "else_branch");
+    Onnx__GraphProto *then = mk_body(&mk, n, "then_branch"),
+                     *other = mk_body(&mk, n, "else_branch");
     /* then: If in If reads a and w from two levels up; "hidden" is its own */
     mk_node_in(&mk, then, "Relu", "b", "hidden");
     Onnx__NodeProto *inner = mk_node_in(&mk, then, "If", "flag", "out");
-    Onnx__GraphProto *deep = body(&mk, inner, "then_branch"),
-                     *flat = body(&mk, inner, "else_branch");
+    Onnx__GraphProto *deep = mk_body(&mk, inner, "then_branch"),
+                     *flat = mk_body(&mk, inner, "else_branch");
     mk_node_in(&mk, deep, "Sum", "a,w,hidden", "deep_out");
-    body_output(&mk, deep, "deep_out");
+    mk_body_output(&mk, deep, "deep_out", 0);
     MK_PUSH(&mk, flat->initializer, flat->n_initializer,
             mk_tensor(&mk, "k", MK_FLOAT, "2", zeros, 8));
     mk_node_in(&mk, flat, "Relu", "k", "flat_out");
-    body_output(&mk, flat, "flat_out");
-    body_output(&mk, then, "out");
-    body_output(&mk, other, "direct"); /* straight from outside */
+    mk_body_output(&mk, flat, "flat_out", 0);
+    mk_body_output(&mk, then, "out", 0);
+    mk_body_output(&mk, other, "direct", 0); /* straight from outside */
     mk_node(&mk, "Add", "y,hidden", "z");
     /* a Loop on constants alone is a constant, unless chance is in it */
     for (int i = 0; i < 2; i++) {
         n = mk_node(&mk, "Loop", "w", i ? "l1" : "l0");
-        Onnx__GraphProto *g = body(&mk, n, "body");
+        Onnx__GraphProto *g = mk_body(&mk, n, "body");
         MK_PUSH(&mk, g->input, g->n_input, mk_value(&mk, "x", 0, NULL)); /* not the model's */
         mk_node_in(&mk, g, i ? "RandomUniformLike" : "Relu", "x", "o");
-        body_output(&mk, g, "o");
+        mk_body_output(&mk, g, "o", 0);
     }
     mk_node(&mk, "Sum", "z,l0,l1", "end");
     mk_output(&mk, "end", 0, NULL);
@@ -255,17 +245,9 @@ static void test_functions(void **state)
         mk_begin(&mk, 8);
         mk_input(&mk, "x", MK_FLOAT, "4");
         mk_constant(&mk, "w", MK_FLOAT, "4", zeros, 16);
-        Onnx__FunctionProto *f = mk_alloc(&mk, sizeof(*f));
-        onnx__function_proto__init(f);
-        f->name = mk_text(&mk, "Twice");
-        f->domain = mk_text(&mk, "local");
-        MK_PUSH(&mk, f->input, f->n_input, mk_text(&mk, "a"));
-        MK_PUSH(&mk, f->output, f->n_output, mk_text(&mk, "b"));
         Onnx__GraphProto *nodes = mk_graph(&mk, "");
-        mk_node_in(&mk, nodes, random ? "Bernoulli" : "Add", "a,a", "b");
-        f->node = nodes->node;
-        f->n_node = 1;
-        MK_PUSH(&mk, mk.model.functions, mk.model.n_functions, f);
+        mk_node_in(&mk, nodes, random ? "Bernoulli" : "Add", "a,a", "c");
+        mk_function(&mk, "Twice", nodes);
         mk_node(&mk, "Twice", "w", "c")->domain = mk_text(&mk, "local");
         mk_node(&mk, "Twice", "x", "d")->domain = mk_text(&mk, "local");
         mk_node(&mk, "Add", "c,d", "y");

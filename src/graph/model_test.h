@@ -200,6 +200,44 @@ static inline Onnx__AttributeProto *mk_attribute(struct mk *mk, Onnx__NodeProto 
     return a;
 }
 
+/* The body of an If, Loop or Scan: an attribute that is a graph. */
+static inline Onnx__GraphProto *mk_body(struct mk *mk, Onnx__NodeProto *node, const char *name)
+{
+    return mk_attribute(mk, node, name, 5)->g = mk_graph(mk, name);
+}
+
+static inline void mk_body_output(struct mk *mk, Onnx__GraphProto *g, const char *name, int type)
+{
+    MK_PUSH(mk, g->output, g->n_output, mk_value(mk, name, type, NULL));
+}
+
+static inline Onnx__OperatorSetIdProto *mk_opset(struct mk *mk, const char *domain, int version)
+{
+    Onnx__OperatorSetIdProto *set = mk_alloc(mk, sizeof(*set));
+    onnx__operator_set_id_proto__init(set);
+    set->domain = mk_text(mk, domain);
+    set->has_version = 1;
+    set->version = version;
+    return set;
+}
+
+/* A function local.NAME(a, b) -> c of the model's own; the caller adds nodes to `nodes` before. */
+static inline void mk_function(struct mk *mk, const char *name, Onnx__GraphProto *nodes)
+{
+    Onnx__FunctionProto *f = mk_alloc(mk, sizeof(*f));
+    onnx__function_proto__init(f);
+    f->name = mk_text(mk, name);
+    f->domain = mk_text(mk, "local");
+    MK_PUSH(mk, f->input, f->n_input, mk_text(mk, "a"));
+    MK_PUSH(mk, f->input, f->n_input, mk_text(mk, "b"));
+    MK_PUSH(mk, f->output, f->n_output, mk_text(mk, "c"));
+    MK_PUSH(mk, f->opset_import, f->n_opset_import, mk_opset(mk, "", 13));
+    f->node = nodes->node;
+    f->n_node = nodes->n_node;
+    MK_PUSH(mk, mk->model.functions, mk->model.n_functions, f);
+    MK_PUSH(mk, mk->model.opset_import, mk->model.n_opset_import, mk_opset(mk, "local", 1));
+}
+
 static inline unsigned char *mk_bytes(struct mk *mk, size_t *ret_size)
 {
     unsigned char *data = mk_alloc(mk, onnx__model_proto__get_packed_size(&mk->model));

@@ -86,39 +86,23 @@ static struct sx_onnx *written(const struct opened *o, const uint32_t *nodes, si
     return open_model(stage_file);
 }
 
-static void assert_list(const char *expected, char *(*name)(const void *, size_t), const void *of,
-                        size_t n)
-{
-    char text[1024] = "";
-    for (size_t i = 0; i < n; i++)
-        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i ? "," : "",
-                 name(of, i));
-    assert_string_equal(text, expected);
-}
-
-static char *node_type(const void *g, size_t i)
-{
-    return ((const Onnx__GraphProto *)g)->node[i]->op_type;
-}
-
-static char *constant_name(const void *g, size_t i)
-{
-    return ((const Onnx__GraphProto *)g)->initializer[i]->name;
-}
-
-static char *value_name(const void *list, size_t i)
-{
-    return ((Onnx__ValueInfoProto *const *)list)[i]->name;
-}
-
+/* Lists of names with commas between them. */
 static void assert_stage(const struct sx_onnx *m, const char *in, const char *nodes,
                          const char *constants, const char *out)
 {
     const Onnx__GraphProto *g = m->proto->graph;
-    assert_list(in, value_name, g->input, g->n_input);
-    assert_list(nodes, node_type, g, g->n_node);
-    assert_list(constants, constant_name, g, g->n_initializer);
-    assert_list(out, value_name, g->output, g->n_output);
+    const char *const expected[] = {in, nodes, constants, out};
+    const size_t n[] = {g->n_input, g->n_node, g->n_initializer, g->n_output};
+    for (int list = 0; list < 4; list++) {
+        char text[1024] = "";
+        for (size_t i = 0; i < n[list]; i++)
+            snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i ? "," : "",
+                     list == 0   ? g->input[i]->name
+                     : list == 1 ? g->node[i]->op_type
+                     : list == 2 ? g->initializer[i]->name
+                                 : g->output[i]->name);
+        assert_string_equal(text, expected[list]);
+    }
 }
 
 static const float numbers[1024] = {1, 2, 3, 4};
@@ -139,10 +123,9 @@ static void make_model(struct mk *mk)
     mk_node(mk, "Add", "a,v", "b");                      /* 1 */
     Onnx__NodeProto *n = mk_node(mk, "If", "flag", "c"); /* 2 */
     for (int i = 0; i < 2; i++) {
-        Onnx__AttributeProto *body = mk_attribute(mk, n, i ? "else_branch" : "then_branch", 5);
-        body->g = mk_graph(mk, "body");
-        mk_node_in(mk, body->g, "Sum", i ? "b,minus" : "a,b", i ? "o1" : "o0");
-        MK_PUSH(mk, body->g->output, body->g->n_output, mk_value(mk, i ? "o1" : "o0", 0, NULL));
+        Onnx__GraphProto *g = mk_body(mk, n, i ? "else_branch" : "then_branch");
+        mk_node_in(mk, g, "Sum", i ? "b,minus" : "a,b", i ? "o1" : "o0");
+        mk_body_output(mk, g, i ? "o1" : "o0", 0);
     }
     mk_node(mk, "Sub", "c,a", "y"); /* 3 */
     mk_output(mk, "y", MK_FLOAT, "-1,-1,4");
@@ -156,17 +139,7 @@ static void make_model(struct mk *mk)
     e->key = mk_text(mk, "author");
     e->value = mk_text(mk, "somebody");
     MK_PUSH(mk, mk->model.metadata_props, mk->model.n_metadata_props, e);
-    Onnx__OperatorSetIdProto *set = mk_alloc(mk, sizeof(*set));
-    onnx__operator_set_id_proto__init(set);
-    set->domain = mk_text(mk, "local");
-    set->has_version = 1;
-    set->version = 1;
-    MK_PUSH(mk, mk->model.opset_import, mk->model.n_opset_import, set);
-    Onnx__FunctionProto *f = mk_alloc(mk, sizeof(*f));
-    onnx__function_proto__init(f);
-    f->name = mk_text(mk, "F");
-    f->domain = mk_text(mk, "local");
-    MK_PUSH(mk, mk->model.functions, mk->model.n_functions, f);
+    mk_function(mk, "F", mk_graph(mk, ""));
 }
 
 static void test_stages(void **state)
@@ -302,13 +275,12 @@ static void make_external(struct mk *mk)
     mk_node(mk, "Sum", "x,w0,w2", "a");
     mk_node(mk, "Sum", "a,w1,inside,small,c", "b");
     Onnx__NodeProto *n = mk_node(mk, "If", "b", "y");
-    Onnx__AttributeProto *body = mk_attribute(mk, n, "then_branch", 5);
-    body->g = mk_graph(mk, "body");
-    MK_PUSH(mk, body->g->initializer, body->g->n_initializer,
-            t = mk_tensor(mk, "k", MK_FLOAT, "2", NULL, 0));
+    Onnx__GraphProto *g = mk_body(mk, n, "then_branch");
+    t = mk_tensor(mk, "k", MK_FLOAT, "2", NULL, 0);
+    MK_PUSH(mk, g->initializer, g->n_initializer, t);
     mk_external(mk, t, "location", "w.bin");
-    mk_node_in(mk, body->g, "Relu", "k", "o");
-    MK_PUSH(mk, body->g->output, body->g->n_output, mk_value(mk, "o", 0, NULL));
+    mk_node_in(mk, g, "Relu", "k", "o");
+    mk_body_output(mk, g, "o", 0);
     mk_output(mk, "y", MK_FLOAT, "-1,-1,4");
 }
 
@@ -415,6 +387,37 @@ static void test_external(void **state)
         sx_stage_write(o.model, o.dag, (uint32_t[]){0}, 1, stage_file, SX_STAGE_COPY, &err), SX_OK);
     assert_int_equal(access(stage_file, F_OK), -1);
     closed(&o);
+}
+
+/* Weights of 3 GiB are no trouble where they are, and cannot be in one file. */
+static void test_too_large(void **state)
+{
+    (void)state;
+    struct mk mk;
+    struct sx_err err = {0};
+    char path[96];
+    snprintf(path, sizeof(path), "%s/large.bin", dir); /* sparse: takes no space */
+    mk_put(path, "", 0);
+    assert_int_equal(truncate(path, (off_t)3 << 30), 0);
+    mk_begin(&mk, 8);
+    mk_input(&mk, "x", MK_FLOAT, "-1,-1,4");
+    Onnx__TensorProto *t = mk_constant(&mk, "w", MK_FLOAT, "805306368", NULL, 0);
+    mk_external(&mk, t, "location", "large.bin");
+    mk_node(&mk, "Add", "x,w", "y");
+    mk_output(&mk, "y", 0, NULL);
+    struct opened o = built(&mk);
+    assert_true(o.dag->nodes[0].weight_bytes == (uint64_t)3 << 30);
+    struct sx_onnx *m = written(&o, (uint32_t[]){0}, 1, SX_STAGE_REFER);
+    assert_true(sx_onnx_has_external(m));
+    sx_onnx_close(m);
+    unlink(stage_file);
+    assert_int_equal(sx_stage_write_limit(o.model, o.dag, (uint32_t[]){0}, 1, stage_file,
+                                          SX_STAGE_COPY, UINT64_MAX, &err),
+                     SX_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "over 2 GiB"));
+    assert_int_equal(access(stage_file, F_OK), -1);
+    closed(&o);
+    unlink(path);
 }
 
 /* --- the probe ------------------------------------------------------------------------------- */
@@ -588,8 +591,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stages),   cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_external), cmocka_unit_test(test_probe),
-        cmocka_unit_test(test_random),   cmocka_unit_test(test_mutated),
+        cmocka_unit_test(test_external), cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_probe),    cmocka_unit_test(test_random),
+        cmocka_unit_test(test_mutated),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

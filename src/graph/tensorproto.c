@@ -95,10 +95,11 @@ enum sx_rc sx_tensorproto_parse(const void *data, size_t size, const char *where
     rc = sx_tensor_alloc(&t, pool, sx_dtype_from_onnx(p->data_type), p->dims, (int)p->n_dims);
     if (rc != SX_OK)
         rc = sx_fail(err, rc, "%s: out of memory", where);
-    else if (p->has_raw_data && p->raw_data.len == t.nbytes)
-        memcpy(t.data, p->raw_data.data, t.nbytes);
-    else if (p->has_raw_data || !take_typed(p, count, sx_dtype_size(t.dtype), t.data))
+    else if (p->has_raw_data ? p->raw_data.len != t.nbytes
+                             : !take_typed(p, count, sx_dtype_size(t.dtype), t.data))
         rc = bad(where, err);
+    else if (p->has_raw_data && t.nbytes) /* of an empty one, `data` is NULL */
+        memcpy(t.data, p->raw_data.data, t.nbytes);
 
 out:
     onnx__tensor_proto__free_unpacked(p, NULL);
