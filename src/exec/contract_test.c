@@ -5,26 +5,11 @@
  * one's own.  SX_STRESS=N multiplies the lengths of the stress tests.
  */
 #include <pthread.h>
-#include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/rng.h"
+#include "exec/contract_test.h"
 #include "exec/exec.h"
-#include <cmocka.h>
-
-#define UNITS 4
-
-/* What happens on other threads is reported here, as cmocka's asserts work on the main one. */
-static atomic_int wrong;
-#define EXPECT(what) ((what) ? (void)0 : (void)atomic_fetch_add(&wrong, 1))
-
-static int cpus[UNITS]; /* CPUs that we may use, in turn */
 
 struct fix {
     enum sx_exec_kind kind;
@@ -50,12 +35,6 @@ struct job {
     unsigned total;
     int cpu; /* where `run` was; -1: on more than one CPU */
 };
-
-static unsigned stress(void)
-{
-    const char *s = getenv("SX_STRESS");
-    return s && atoi(s) > 0 ? (unsigned)atoi(s) : 1;
-}
 
 static void fix_alarm(void *user)
 {
@@ -584,13 +563,8 @@ static void test_virtual_order(void **state)
 
 int main(void)
 {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set))
+    if (find_cpus())
         return 1;
-    for (unsigned u = 0, cpu = 0; u < UNITS; cpu = (cpu + 1) % CPU_SETSIZE)
-        if (CPU_ISSET(cpu, &set))
-            cpus[u++] = (int)cpu;
-
     const struct CMUnitTest tests[] = {
         ALL(inline),
         ALL(virtual),
