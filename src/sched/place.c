@@ -27,17 +27,18 @@
 
 /* A task that runs over its time is believed to run on for as long as it is late already, and for
  * at least this share of its time. */
-#define LATE_SHARE 0.02
+#define LATE_SHARE    0.02
+/* Nobody is woken because a task is late by less: that may be the system's doing. */
+#define LATE_LEAST_NS 1e5
 /* What is assumed of a task that was never measured, at first. */
-#define UNKNOWN_NS 1e6
+#define UNKNOWN_NS    1e6
 /* What a missed deadline costs: more than all waiting together. */
-#define LATE_NS    1e15
+#define LATE_NS       1e15
 /* Jobs in flight that may still need a device, for a variant that needs it after its first stage:
  * beyond, its first stage would only run ahead. */
-#define PILE       8
-
+#define PILE          8
 /* A request that has waited for so many times of its run is no longer overtaken by later stages. */
-#define PATIENCE 4
+#define PATIENCE      4
 
 struct line {
     double free;             /* the end of all that is placed */
@@ -123,7 +124,7 @@ static void lines_in_flight(const struct sx_place *state, uint64_t now, struct l
         double ns = v->ns[job->stage], elapsed = since(job->stage_began, now);
         l->free = fmax(l->free, remaining(ns, elapsed));
         l->handed_end = l->free;
-        l->late = fmin(l->late, l->free + LATE_SHARE * ns);
+        l->late = fmin(l->late, l->free + fmax(LATE_SHARE * ns, LATE_LEAST_NS));
         at[j].ready = l->free;
         at[j].stage++;
     }
