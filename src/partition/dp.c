@@ -273,8 +273,8 @@ bool sx_part_dp_run(struct sx_part_dp *dp, const uint32_t *order, uint8_t *ret_f
     if (!pass(dp, INFINITY))
         return false;
     write_labels(dp, order, ret_fast);
-    /* a little less than 1 %, so that what rounding adds stays within it */
-    double bound = dp->value[g->k][dp->places - 1] * (1 + SX_PART_CLOSE * 0.999);
+    /* less than 1 % by what rounding may add */
+    double bound = dp->value[g->k][dp->places - 1] * (1 + SX_PART_CLOSE * (1 - 1e-9));
     if (!pass(dp, bound)) /* a graph that takes no time: the bound itself is lost in rounding */
         memcpy(ret_small, ret_fast, g->n);
     else

@@ -22,7 +22,7 @@
 #include "base/file.h"
 #include "partition/problem_test.h"
 
-#define RUNS 8 /* as many as sx_part_solve asks for */
+#define RUNS 16 /* as many as sx_part_solve asks for */
 
 static char dir[64], helper[96];
 

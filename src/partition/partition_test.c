@@ -296,7 +296,7 @@ static void dp_finds_the_best_ranges(void **unused)
             expect_near(fast.slowest_ns, least);
             sx_part_state_set(&st, other);
             sx_part_state_score(&st, &small);
-            try_ranges(&g, &st, label, 0, 0, least * (1 + 0.999 * SX_PART_CLOSE), &ignored, &bytes);
+            try_ranges(&g, &st, label, 0, 0, least * (1 + SX_PART_CLOSE), &ignored, &bytes);
             expect_near(small.bytes_cut, bytes);
             assert_true(small.slowest_ns <= least * (1 + SX_PART_CLOSE));
         }

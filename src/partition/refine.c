@@ -20,7 +20,7 @@
 #include "partition/part_int.h"
 
 #define LOOK     24 /* vertices of a ring that are looked at for one move */
-#define PATIENCE 48 /* moves of a chain without a better labelling */
+#define PATIENCE 64 /* moves of a chain without a better labelling */
 #define CHAINS   40
 
 enum { UP, DOWN, WAYS };

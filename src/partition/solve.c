@@ -4,9 +4,9 @@
  * solve.c - methods propose, refinement improves, the best wins.
  *
  * All labellings that anybody proposed or made are kept as candidates until the end.  A rival is
- * one that the winner must not be worse than: the best topological cut, and each valid METIS
- * partition.  The 1 % within which bytes decide makes comparison in pairs go in circles, so the
- * winner is chosen among the candidates that no rival beats.
+ * one that the winner must not be worse than: the best topological cuts, of all orders and of the
+ * file's, and each valid METIS partition.  The 1 % within which bytes decide makes comparison in
+ * pairs go in circles, so the winner is chosen among the candidates that no rival beats.
  */
 #include <math.h>
 #include <stdio.h>
@@ -15,11 +15,13 @@
 
 #include "partition/part_int.h"
 
-#define STARTS      10 /* candidates that are refined */
-#define STARTS_TINY 48
-#define TINY        64 /* vertices */
-#define TINY_ORDERS 40 /* random orders for a tiny graph */
-#define METIS_RUNS  8
+#define STARTS          16 /* candidates that are refined */
+#define STARTS_TINY     48
+#define TINY            128 /* vertices */
+#define TINY_ORDERS     40  /* random orders for a tiny graph */
+#define METIS_RUNS      8
+#define METIS_RUNS_MORE 16
+#define METIS_FEW       4096 /* vertices up to which METIS is run more often */
 
 struct candidate {
     uint8_t *label;
@@ -97,6 +99,22 @@ static enum sx_rc cut_order(struct solver *x, struct sx_part_dp *dp)
     return rc == SX_OK ? keep(x, x->small, SX_PART_TOPOLOGICAL, false, NULL) : rc;
 }
 
+/* The order that everybody has, whose best cut is what others compare with. */
+static enum sx_rc cut_file_order(struct solver *x, struct sx_part_dp *dp)
+{
+    size_t at;
+    for (uint32_t v = 0; v < x->graph.n; v++)
+        x->order[v] = v;
+    if (!sx_part_dp_run(dp, x->order, x->label, x->small))
+        return SX_OK;
+    enum sx_rc rc = keep(x, x->label, SX_PART_TOPOLOGICAL, false, NULL);
+    if (rc == SX_OK)
+        rc = keep(x, x->small, SX_PART_TOPOLOGICAL, false, &at);
+    if (rc == SX_OK)
+        x->candidates[at].rival = x->candidates[at].score.wrong == 0;
+    return rc;
+}
+
 static enum sx_rc cut_by_key(struct solver *x, struct sx_part_dp *dp)
 {
     enum sx_rc rc = sx_part_order_by_key(&x->graph, x->key, x->order);
@@ -138,8 +156,7 @@ static enum sx_rc propose_topological(struct solver *x, const uint8_t *parts, si
     enum sx_rc rc = sx_part_dp_create(g, &dp);
     if (rc != SX_OK)
         return rc;
-    memset(x->key, 0, g->n * sizeof *x->key);
-    rc = cut_by_key(x, dp); /* the file's order */
+    rc = cut_file_order(x, dp);
     for (int up = 0; rc == SX_OK && up < 2; up++) {
         rc = sx_part_order_depth(g, up, x->order);
         if (rc == SX_OK)
@@ -228,8 +245,9 @@ static enum sx_rc propose_metis(struct solver *x, const struct sx_part_options *
                      x->graph.n);
         return SX_OK;
     }
-    rc = sx_part_metis(&x->graph, options->metis_helper, options->seed, METIS_RUNS, ret_parts,
-                       ret_n, &why);
+    unsigned runs = x->graph.n <= METIS_FEW ? METIS_RUNS_MORE : METIS_RUNS;
+    rc = sx_part_metis(&x->graph, options->metis_helper, options->seed, runs, ret_parts, ret_n,
+                       &why);
     if (rc == SX_UNSUPPORTED) {
         snprintf(note, sizeof x->result->note, "METIS had no say: %.120s", why.message);
         return SX_OK;
@@ -383,9 +401,9 @@ static enum sx_rc refine_all(struct solver *x)
     if (rc == SX_OK)
         rc = ranked ? SX_OK : SX_NO_MEMORY;
     if (rc == SX_OK && ranked[0].wrong == 0) {
-        /* a little less than 1 %, so that what rounding adds stays within it */
-        double bound = ranked[0].ns * (1 + SX_PART_CLOSE * 0.999);
-        rc = refine_some(x, refiner, SX_PART_SMALLER, bound, tiny ? STARTS : STARTS / 2);
+        /* less than 1 % by what rounding may add */
+        double bound = ranked[0].ns * (1 + SX_PART_CLOSE * (1 - 1e-9));
+        rc = refine_some(x, refiner, SX_PART_SMALLER, bound, tiny ? STARTS_TINY : STARTS);
     }
     free(ranked);
     sx_part_refiner_destroy(refiner);
