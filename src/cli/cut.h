@@ -36,8 +36,9 @@ enum sx_rc sx_cut_open(struct sx_cut *cut, const char *path, const struct sx_tex
 void sx_cut_close(struct sx_cut *cut);
 
 /* The profile from the cache, and what it lacks for each of these batches on each device measured
- * (said on stderr, with a bar) and kept in the cache.  anew: all of it measured. output: kept
- * there instead (may be NULL). SX_CANCELLED after Ctrl-C: then no file has changed. */
+ * (said on stderr, with a bar) and kept in the cache.  anew: all of these measured. output:
+ * kept there instead, without what the cache has (may be NULL). SX_CANCELLED after Ctrl-C: then no
+ * file has changed. */
 enum sx_rc sx_cut_profile(struct sx_cut *cut, const unsigned *batches, size_t n, unsigned runs,
                           bool anew, const char *output, struct sx_err *err);
 

@@ -177,7 +177,17 @@ static bool has_link(const struct sx_profile *p, const char *from, const char *t
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
-/* Is this batch within what was measured? */
+/* Is there a device before `d` that takes the same times? */
+static bool like_earlier(const struct sx_machine *machine, unsigned d)
+{
+    for (unsigned e = 0; e < d; e++)
+        if (machine->devices[e].n_units == machine->devices[d].n_units &&
+            !strcmp(machine->devices[e].kind, machine->devices[d].kind))
+            return true;
+    return false;
+}
+
+/* Is this batch within what was measured?  Between two others is near enough. */
 static bool covered(const struct sx_profile *p, const struct sx_device *device, unsigned batch)
 {
     unsigned least = UINT_MAX, most = 0;
@@ -202,27 +212,25 @@ static enum sx_rc measure_all(struct sx_cut *cut, const unsigned *batches, size_
 
     for (unsigned d = 0; d < machine->n_devices; d++)
         for (size_t i = 0; i < n; i++)
-            total += batches[i];
+            total += like_earlier(machine, d) ? 0 : batches[i];
     for (unsigned d = 0; !rc && d < machine->n_devices; d++) {
         const struct sx_device *device = &machine->devices[d];
         for (size_t i = 0; !rc && i < n; i++) {
-            done += batches[i];
-            if (sx_profile_get(&cut->profile, device->kind, device->n_units, batches[i]))
+            if (like_earlier(machine, d) || (!anew && covered(&cut->profile, device, batches[i])))
                 continue;
-            if (!anew && covered(&cut->profile, device, batches[i]))
-                continue; /* between two others is near enough */
             if (!anew && !*ret_changed)
                 fprintf(stderr, "%s: %s: no profile for it here; measuring one\n", cut->command,
                         cut->path);
             *ret_changed = true;
-            bar_begin(&bar, device, batches[i], (done - batches[i]) / total, batches[i] / total);
+            bar_begin(&bar, device, batches[i], done / total, batches[i] / total);
             rc = measure_table(cut, device, batches[i], runs, &bar, err);
+            done += batches[i];
         }
     }
     for (unsigned a = 0; !rc && a < machine->n_devices; a++) {
         for (unsigned b = 0; !rc && b < machine->n_devices; b++) {
             const char *from = machine->devices[a].kind, *to = machine->devices[b].kind;
-            if (has_link(&cut->profile, from, to))
+            if (!anew && has_link(&cut->profile, from, to))
                 continue;
             rc = measure_link(cut, from, to, err);
             *ret_changed = true;
@@ -244,10 +252,11 @@ enum sx_rc sx_cut_profile(struct sx_cut *cut, const unsigned *batches, size_t n,
     cpu_set_t cores;
     enum sx_rc rc;
 
-    if (!anew && !sx_profile_load(cut->profile_path, &key, &cached, &why)) {
+    /* anew, too: what is there of other devices stays */
+    if (!output && !sx_profile_load(cut->profile_path, &key, &cached, &why)) {
         sx_profile_fini(&cut->profile);
         cut->profile = cached;
-    } else if (!anew && why.rc != SX_NOT_FOUND) {
+    } else if (!output && why.rc != SX_NOT_FOUND) {
         fprintf(stderr, "%s: %s; measured anew\n", cut->command, why.message);
     }
     bool bound = !sched_getaffinity(0, sizeof cores, &cores);

@@ -113,7 +113,7 @@ static void print_operators(const struct sx_cut *cut, const struct sx_profile_ta
     free(all);
 }
 
-static void print_text(const struct sx_cut *cut, const char *where)
+static void print_text(const struct sx_cut *cut, const char *where, unsigned least_batch)
 {
     const struct sx_profile *p = &cut->profile;
 
@@ -131,8 +131,10 @@ static void print_text(const struct sx_cut *cut, const char *where)
     for (size_t i = 0; i < p->n_links; i++)
         printf("copy %s -> %s: %.1f us + %.1f GB/s\n", p->links[i].from, p->links[i].to,
                p->links[i].fixed_ns * 1e-3, p->links[i].byte_ns > 0 ? 1 / p->links[i].byte_ns : 0);
-    if (p->n_tables)
-        print_operators(cut, &p->tables[0]);
+    const struct sx_device *first = &cut->machine->devices[0];
+    const struct sx_profile_table *t = sx_profile_get(p, first->kind, first->n_units, least_batch);
+    if (t)
+        print_operators(cut, t);
 }
 
 static void print_json(const struct sx_cut *cut, const char *where)
@@ -208,7 +210,7 @@ int sx_cmd_profile(int argc, char **argv)
     else if (common.json)
         print_json(&cut, output ? output : cut.profile_path);
     else
-        print_text(&cut, output ? output : cut.profile_path);
+        print_text(&cut, output ? output : cut.profile_path, batches[0]);
     code = sx_exit_of(rc);
 out:
     sx_cut_close(&cut);

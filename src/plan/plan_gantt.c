@@ -78,7 +78,7 @@ static void simulate(const struct sx_plan *plan, unsigned jobs, struct sx_plan_s
 
 static double px(const struct picture *p, double ns)
 {
-    return LEFT + ns / p->end_ns * PLOT;
+    return (double)LEFT + ns / p->end_ns * (double)PLOT;
 }
 
 static const char *ms_text(char buf[24], double ns)
@@ -105,15 +105,20 @@ static double tick_step(double span)
                               : step;
 }
 
-static void add_axis(const struct picture *p, int top, int bottom)
+/* Lines in each of the groups, numbers below the last. */
+static void add_axis(const struct picture *p, unsigned groups)
 {
     double step = tick_step(p->end_ns * 1e-6);
+    int bottom = TOP + (int)groups * (GROUP + p->n_lanes * LANE);
 
     for (int i = 0; i * step <= p->end_ns * 1e-6 * 1.0001; i++) {
         double x = px(p, i * step * 1e6);
-        sx_sbuf_printf(p->out, "<path class=\"grid\" d=\"M%.1f %dV%d\"/>", x, top, bottom);
-        sx_sbuf_printf(p->out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", x,
-                       bottom + 17, i * step);
+        sx_sbuf_printf(p->out, "<path class=\"grid\" d=\"");
+        for (unsigned g = 0; g < groups; g++)
+            sx_sbuf_printf(p->out, "M%.1f %dv%d", x,
+                           TOP + (int)g * (GROUP + p->n_lanes * LANE) + GROUP, p->n_lanes * LANE);
+        sx_sbuf_printf(p->out, "\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n",
+                       x, bottom + 17, i * step);
     }
     sx_sbuf_printf(p->out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">ms</text>\n", LEFT - 10,
                    bottom + 17);
@@ -208,8 +213,7 @@ static const char style[] =
     "--c7:#a9b8d0}}"
     ".bg{fill:var(--bg)}.lane{fill:var(--lane)}.grid{stroke:var(--grid);fill:none}"
     "text{fill:var(--dim)}.title{font-size:17px;font-weight:650;fill:var(--fg)}"
-    ".head{font-size:13px;font-weight:600;fill:var(--fg);paint-order:stroke;stroke:var(--bg);"
-    "stroke-width:5px}.name{font-size:13px;fill:var(--fg)}"
+    ".head{font-size:13px;font-weight:600;fill:var(--fg)}.name{font-size:13px;fill:var(--fg)}"
     ".in{fill:var(--in);font-weight:600}.fetch{fill:var(--bg);opacity:.55}"
     ".c0{fill:var(--c0)}.c1{fill:var(--c1)}.c2{fill:var(--c2)}.c3{fill:var(--c3)}"
     ".c4{fill:var(--c4)}.c5{fill:var(--c5)}.c6{fill:var(--c6)}.c7{fill:var(--c7)}"
@@ -336,7 +340,7 @@ void sx_plan_gantt(const struct sx_plan *plan, unsigned jobs, const struct sx_pl
                  rate(plan, measured, n_measured) * plan->batch);
         add_lanes(&p, heading, TOP + group);
     }
-    add_axis(&p, TOP + GROUP - 4, TOP + lanes);
+    add_axis(&p, n_measured ? 2 : 1);
     add_spans(&p, TOP, predicted, (size_t)jobs * plan->n_stages, 0, true);
     add_spans(&p, TOP + group, measured, n_measured, first, false);
     sx_sbuf_puts(out, "</svg>\n");

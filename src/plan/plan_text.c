@@ -37,7 +37,8 @@ static void add_proposals(const struct sx_plan *plan, struct sx_sbuf *out)
     const char *comma = "";
     char t[24];
 
-    if (!(plan->proposed_ns[0] > 0 || plan->proposed_ns[1] > 0 || plan->proposed_ns[2] > 0))
+    if (plan->n_stages < 2 ||
+        !(plan->proposed_ns[0] > 0 || plan->proposed_ns[1] > 0 || plan->proposed_ns[2] > 0))
         return;
     sx_sbuf_puts(out, "proposals     slowest stage ");
     for (size_t i = 0; i < 3; i++) {

@@ -112,6 +112,15 @@ class Profile(Cut):
         about = self.json("profile", model, "--device", "cpu:0", "--runs", "2")
         self.assertEqual([t["batch"] for t in about["tables"]], [1, 2, 4])
 
+    @unittest.skipIf(CORES < 2, "needs two cores")
+    def test_keeps_other_devices(self):
+        """Devices of the same kind are measured once; those of another number of cores stay."""
+        done = self.good("profile", self.model, "--device", "cpu:0", "--device", "cpu:1@2", "--runs",
+                         "2")
+        self.assertEqual(done.stderr.count("measuring"), 1)
+        about = self.json("profile", self.model, "--device", "cpu:0-1", "--runs", "3")
+        self.assertEqual([(t["cores"], t["runs"]) for t in about["tables"]], [(1, 2), (2, 3)])
+
     def test_interrupted(self):
         """Ctrl-C leaves the old profile and nothing else."""
         self.good("profile", self.model, "--device", "cpu:0", "--runs", "2")
@@ -325,6 +334,38 @@ class Split(Cut):
         self.check(self.model, out, 2, feed)
         self.good("plan", self.model, "--device", "cpu:0", "--shares", "60,40", "-o", plan)
         self.refused(3, "was made for", "split", self.model, "--output", out, "--plan", plan)
+
+    def test_keeps_together_what_is_fused(self):
+        """ONNX Runtime makes one operator of each of these blocks: no cut lies in one."""
+        rng = np.random.default_rng(4)
+        nodes, weights, last, ends = [], [], "x", set()
+        for name, number in ("root", 2**0.5), ("one", 1), ("half", 0.5):
+            weights.append(numpy_helper.from_array(np.float32(number), name))
+        for i in range(6):
+            w = rng.standard_normal((64, 64)).astype(np.float32) / 8
+            weights.append(numpy_helper.from_array(w, f"w{i}"))
+            for kind, inputs, output in (
+                ("MatMul", [last, f"w{i}"], f"m{i}"), ("Div", [f"m{i}", "root"], f"d{i}"),
+                ("Erf", [f"d{i}"], f"e{i}"), ("Add", [f"e{i}", "one"], f"p{i}"),
+                ("Mul", [f"m{i}", f"p{i}"], f"t{i}"), ("Mul", [f"t{i}", "half"], f"g{i}"),
+            ):
+                nodes.append(helper.make_node(kind, inputs, [output], output))
+            last = f"g{i}"
+            ends |= {f"m{i}", f"g{i}"}
+        graph = helper.make_graph(
+            nodes, "gelus",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 64])],
+            [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["n", 64])], weights)
+        model = self.write("gelus.onnx", helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+        for shares in "1,1", "5,1,3", "1,1,1,1,1":
+            about = self.json("split", model, "--output", self.at("parts"), "--shares", shares,
+                              "--device", "cpu:0")
+            cut = {i["name"] for s in about["stages"] for i in s["inputs"] if i["from"] != "input"}
+            self.assertTrue(cut)
+            self.assertLessEqual(cut, ends)
+            self.check(model, self.at("parts"), len(about["stages"]),
+                       {"x": rng.standard_normal((4, 64)).astype(np.float32)})
 
     def test_mlp(self):
         model = self.write("mlp.onnx", models.mlp())
