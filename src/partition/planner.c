@@ -8,6 +8,7 @@
  */
 #include "partition/planner.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -291,8 +292,19 @@ static void add(struct variants *list, struct sx_plan *plan)
         list->plans[list->n++] = plan;
 }
 
+/* What the fastest device does alone: the list begins with the whole models. */
+static double fastest_whole_ns(const struct variants *list)
+{
+    double ns = INFINITY;
+    for (size_t i = 0; i < list->n; i++)
+        if (list->plans[i]->n_stages == 1)
+            ns = fmin(ns, list->plans[i]->slowest_ns);
+    return ns;
+}
+
 /* The cut over these devices in the better direction, and in the other one if a request passes it
- * sooner. */
+ * sooner, or if it, too, does more than the fastest device alone: a scheduler prefers those that
+ * begin on the slow device, and those need not be the better ones by a hair. */
 static enum sx_rc add_both_ways(struct variants *list, const struct sx_dag *dag,
                                 const struct sx_profile *profile, const struct sx_machine *machine,
                                 const unsigned *order, unsigned n_stages, unsigned batch,
@@ -315,9 +327,9 @@ static enum sx_rc add_both_ways(struct variants *list, const struct sx_dag *dag,
         other = one;
         one = better;
     }
-    bool sooner = other->latency_ns < one->latency_ns;
+    bool worth = other->latency_ns < one->latency_ns || other->slowest_ns < fastest_whole_ns(list);
     add(list, one);
-    if (sooner)
+    if (worth)
         add(list, other);
     else
         sx_plan_destroy(other);

@@ -116,10 +116,14 @@ enum sx_rc sx_profile_inputs(struct sx_job *job)
         enum sx_rc rc = sx_tensor_alloc(&job->inputs[i], m->server->pool, p->dtype, dims, p->rank);
         if (rc)
             return rc;
-        /* Zeros are valid wherever indices are wanted; for floats use small ordinary numbers, as
-         * arithmetic on zeros may be short-cut. */
+        /* Ones: a model that divides integers by its input would kill the process on zeros, and an
+         * index out of range is only an error.  For floats small ordinary numbers, as arithmetic on
+         * zeros may be short-cut. */
         struct sx_tensor *t = &job->inputs[i];
+        size_t each = sx_dtype_size(p->dtype);
         memset(t->data, 0, t->nbytes);
+        for (size_t at = 0; each && at < t->nbytes; at += each) /* the low byte comes first */
+            t->data[at] = 1;
         if (p->dtype == SX_FP32) {
             for (size_t e = 0; e < t->nbytes / sizeof(float); e++) {
                 float value = (float)(e % 251) / 251.0f - 0.5f;
