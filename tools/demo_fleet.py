@@ -14,8 +14,8 @@ import support
 
 MODEL = "resnet50"
 K = 2
-CLIENTS = 8
-SECONDS = 1.5
+CLIENTS = 4
+SECONDS = 1.0
 ROUNDS = 2
 FAST, SLOW = "cpu:0", f"cpu:1@{K}"
 NAMES = {"fast": f"whole model on {FAST}", "slow": f"whole model on {SLOW}",
@@ -60,7 +60,7 @@ def picture(path):
         svg = pathlib.Path(home) / "gantt.svg"
         done = subprocess.run(
             [support.program(), "explain", str(path), *options("pair"), "--stages", "2",
-             "--measure", "--seconds", "1.5", "--jobs", "6", "--gantt", str(svg), "--json"],
+             "--measure", "--seconds", "1", "--jobs", "6", "--gantt", str(svg), "--json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode or not svg.exists():
             return None, done.stderr.strip()
