@@ -24,7 +24,7 @@
 #include "partition/metis.h"
 
 #define MAX_STAGES 4
-#define RAW        64  /* of METIS's partitions */
+#define RAW        16  /* of METIS's partitions: as many as the planner asks for */
 #define STAGE_NS   2e4 /* what a task costs */
 #define LINK_NS    1e3 /* a copy: 1 us and 10 GB/s */
 #define LINK_BYTE  0.1
