@@ -22,7 +22,7 @@
 #include "base/file.h"
 #include "partition/problem_test.h"
 
-#define RUNS 16 /* as many as sx_part_solve asks for */
+#define RUNS 64 /* as many as sx_part_solve asks for */
 
 static char dir[64], helper[96];
 
@@ -133,13 +133,13 @@ static void the_winner_is_not_worse_than_any_proposal(void **unused)
 {
     (void)unused;
     unsigned valid = 0, with_metis = 0;
-    for (uint64_t seed = 0; seed < 80; seed++) {
+    for (uint64_t seed = 0; seed < 40; seed++) {
         struct made m;
         struct sx_part_result ours = {0}, cut = {0};
         const struct sx_part_options plain = {.methods = 1u << SX_PART_TOPOLOGICAL,
                                               .no_refine = true};
         const struct sx_part_options options = {.seed = seed};
-        uint32_t *parts[RUNS], n_nodes = 20 + (uint32_t)seed * 2, *stage;
+        uint32_t *parts[RUNS], n_nodes = 20 + (uint32_t)seed * 4, *stage;
         size_t n = 0;
         made_init(&m, 50 + seed, (enum made_shape)(seed % MADE_SHAPES), n_nodes,
                   2 + (unsigned)seed % 3, seed / 4 % 2);

@@ -17,7 +17,8 @@
  * Methods.  Each proposes; all are repaired to valid labellings, refined, and the best wins.
  *   metis        METIS k-way and recursive, several seeds, in a child process (metis.c)
  *   topological  dynamic programme over the prefixes of several topological orders (dp.c)
- *   exhaustive   all labellings, for small graphs: the tests' oracle (exhaustive.c)
+ *   exhaustive   all labellings, for small graphs: the tests' oracle, and the last resort where
+ *                memory is short (exhaustive.c)
  * Published ground: METIS does not know direction; Tarnawski et al., NeurIPS 2020, cut along
  * down-sets.
  *

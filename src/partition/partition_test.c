@@ -422,6 +422,31 @@ static void limits_are_kept(void **unused)
     assert_int_equal(solved, 60);
 }
 
+/* Where any small cut fits into the memory, one is found. */
+static void short_memory_is_used(void **unused)
+{
+    (void)unused;
+    const struct sx_part_options exhaustive = {.methods = 1u << SX_PART_EXHAUSTIVE};
+    const struct sx_part_options own = {.methods = 1u << SX_PART_TOPOLOGICAL};
+    unsigned fit = 0;
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        struct made m;
+        struct sx_part_result best = {0}, found = {0};
+        made_init(&m, 9000 + seed, (enum made_shape)(seed % MADE_SHAPES), 6 + (uint32_t)seed % 9,
+                  2 + (unsigned)seed / 4 % 3, seed / 12 % 2);
+        made_memory(&m, seed, 1.05 + 0.04 * (double)(seed % 7));
+        enum sx_rc rc = sx_part_solve(&m.problem, &exhaustive, &best, NULL);
+        assert_int_equal(sx_part_solve(&m.problem, &own, &found, NULL), rc);
+        if (rc == SX_OK)
+            assert_true(sx_part_valid(&m.problem, found.stage));
+        fit += rc == SX_OK;
+        sx_part_result_fini(&best);
+        sx_part_result_fini(&found);
+        made_free(&m);
+    }
+    assert_in_range(fit, 100, 299);
+}
+
 static void one_stage_takes_all(void **unused)
 {
     (void)unused;
@@ -465,6 +490,7 @@ int main(void)
         cmocka_unit_test(exhaustive_search_misses_nothing),
         cmocka_unit_test(solving_comes_near_the_optimum),
         cmocka_unit_test(limits_are_kept),
+        cmocka_unit_test(short_memory_is_used),
         cmocka_unit_test(one_stage_takes_all),
         cmocka_unit_test(a_device_that_does_not_pay_is_not_used),
     };

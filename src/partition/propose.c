@@ -30,7 +30,7 @@
 #include "partition/part_int.h"
 
 #define HELPER      "staronnx-metis"
-#define LIMIT_NS    (2 * SX_S) /* for a small graph */
+#define LIMIT_NS    (3 * SX_S) /* for a small graph */
 #define LIMIT_NS_V  (50 * SX_US)
 #define SUM_LIMIT   1e9   /* of weights: METIS adds them in 32 bits */
 #define LEAST_SHARE 0.001 /* of a part: METIS divides by it */

@@ -15,19 +15,23 @@
 
 #include "partition/part_int.h"
 
-#define STARTS          16 /* candidates that are refined */
-#define STARTS_TINY     48
-#define TINY            128 /* vertices */
-#define TINY_ORDERS     40  /* random orders for a tiny graph */
-#define METIS_RUNS      8
-#define METIS_RUNS_MORE 16
-#define METIS_FEW       4096 /* vertices up to which METIS is run more often */
+#define STARTS           16 /* candidates that are refined */
+#define STARTS_TINY      48
+#define TINY             128 /* vertices */
+#define TINY_ORDERS      40  /* random orders for a tiny graph */
+/* METIS is run as often as it is worth: each run is about linear. */
+#define METIS_RUNS_LEAST 8
+#define METIS_RUNS_MOST  64
+#define METIS_VERTICES   32768 /* in all runs together */
+/* Up to this size, and 4 stages, all labellings are searched when nothing else fits. */
+#define LAST_RESORT      16
 
 struct candidate {
     uint8_t *label;
     struct sx_part_score score;
     enum sx_part_method method;
     bool refined, rival;
+    bool raw; /* a METIS partition as it was */
 };
 
 struct solver {
@@ -211,7 +215,7 @@ static enum sx_rc adopt_part(struct solver *x, const uint8_t *part)
             x->label[v] = stage[i][part[v]];
         rc = keep(x, x->label, SX_PART_METIS, false, &at);
         if (rc == SX_OK && x->candidates[at].score.wrong == 0)
-            x->candidates[at].rival = valid = true;
+            x->candidates[at].rival = x->candidates[at].raw = valid = true;
     }
     x->result->metis_valid += valid;
     /* The best directions, and the one that was asked for: parts have the sizes of stages. */
@@ -245,7 +249,9 @@ static enum sx_rc propose_metis(struct solver *x, const struct sx_part_options *
                      x->graph.n);
         return SX_OK;
     }
-    unsigned runs = x->graph.n <= METIS_FEW ? METIS_RUNS_MORE : METIS_RUNS;
+    unsigned runs = METIS_VERTICES / x->graph.n;
+    runs = runs < METIS_RUNS_LEAST ? METIS_RUNS_LEAST : runs;
+    runs = runs > METIS_RUNS_MOST ? METIS_RUNS_MOST : runs;
     rc = sx_part_metis(&x->graph, options->metis_helper, options->seed, runs, ret_parts, ret_n,
                        &why);
     if (rc == SX_UNSUPPORTED) {
@@ -272,7 +278,7 @@ static bool is_beaten(const struct solver *x, size_t i)
 /* A choice of candidates. */
 struct pick {
     enum sx_part_method method; /* SX_PART_METHODS: all */
-    bool rivals;                /* only these */
+    bool raw;                   /* only METIS partitions as they were */
     bool unbeaten;              /* only those that no rival beats */
 };
 
@@ -285,7 +291,7 @@ static enum sx_rc best_of(const struct solver *x, struct pick pick, size_t *ret_
     for (size_t i = 0; rc == SX_OK && i < x->n; i++) {
         const struct candidate *c = &x->candidates[i];
         if (c->score.wrong > 0 || (pick.method != SX_PART_METHODS && pick.method != c->method) ||
-            (pick.rivals && !c->rival) || (pick.unbeaten && is_beaten(x, i)))
+            (pick.raw && !c->raw) || (pick.unbeaten && is_beaten(x, i)))
             continue;
         index[n] = i;
         scores[n++] = c->score;
@@ -313,7 +319,7 @@ static enum sx_rc note_proposals(struct solver *x)
 {
     struct sx_part_result *result = x->result;
     size_t best;
-    enum sx_rc rc = best_of(x, (struct pick){.method = SX_PART_METIS, .rivals = true}, &best);
+    enum sx_rc rc = best_of(x, (struct pick){.method = SX_PART_METIS, .raw = true}, &best);
     if (rc == SX_OK && best < x->n) {
         result->metis_raw_ns = x->candidates[best].score.slowest_ns;
         result->metis_raw_bytes = x->candidates[best].score.bytes_cut;
@@ -439,6 +445,17 @@ static enum sx_rc propose_all(struct solver *x, const struct sx_part_options *op
     return rc;
 }
 
+/* Memory so short that neither orders nor moves found a valid labelling. */
+static enum sx_rc last_resort(struct solver *x, size_t *ret_best)
+{
+    if (x->graph.n > LAST_RESORT || x->graph.k > 4)
+        return SX_OK;
+    enum sx_rc rc = sx_part_exhaustive(&x->graph, x->label, NULL);
+    if (rc == SX_OK)
+        rc = keep(x, x->label, SX_PART_EXHAUSTIVE, false, ret_best);
+    return rc == SX_INVALID ? SX_OK : rc;
+}
+
 static void write_result(const struct solver *x, const struct candidate *winner)
 {
     const struct sx_part_problem *p = x->graph.problem;
@@ -483,6 +500,8 @@ enum sx_rc sx_part_solve(const struct sx_part_problem *problem,
         rc = refine_all(&x);
     if (rc == SX_OK)
         rc = choose_winner(&x, &best);
+    if (rc == SX_OK && best == x.n)
+        rc = last_resort(&x, &best);
     if (rc == SX_OK && best == x.n) {
         rc = sx_fail(&why, SX_INVALID, "found no cut into %u stages that fits into their memory",
                      x.graph.k);
