@@ -24,7 +24,7 @@
 #include "partition/metis.h"
 
 #define MAX_STAGES 4
-#define RAW        64  /* of METIS's partitions */
+#define RAW        16  /* of METIS's partitions: as many as the planner asks for */
 #define STAGE_NS   2e4 /* what a task costs */
 #define LINK_NS    1e3 /* a copy: 1 us and 10 GB/s */
 #define LINK_BYTE  0.1
@@ -157,46 +157,70 @@ static void free_problem(struct problem *q)
     free(q->uses);
 }
 
-/* METIS numbers its parts as it likes: take the best order of them that is valid. */
+/* What METIS's raw partitions are worth where they are valid. */
+struct rivals {
+    struct judge_value value[RAW * 24];
+    size_t n;
+};
+
+/* METIS numbers its parts as it likes: try every order of them. */
 static void try_orders(const struct sx_part_problem *p, const uint32_t *part, unsigned *name,
-                       unsigned fixed, uint32_t *stage, struct judge_value *best, bool *any)
+                       unsigned fixed, uint32_t *stage, struct rivals *rivals)
 {
     if (fixed == p->n_stages) {
         for (uint32_t v = 0; v < p->n_nodes; v++)
             stage[v] = name[part[v]];
-        if (!judge_valid(p, stage))
-            return;
-        struct judge_value value = judge_value(p, stage);
-        if (!*any || judge_ratio(value, *best) < 1)
-            *best = value;
-        *any = true;
+        if (judge_valid(p, stage))
+            rivals->value[rivals->n++] = judge_value(p, stage);
         return;
     }
     for (unsigned i = fixed; i < p->n_stages; i++) {
         unsigned swap = name[fixed];
         name[fixed] = name[i];
         name[i] = swap;
-        try_orders(p, part, name, fixed + 1, stage, best, any);
+        try_orders(p, part, name, fixed + 1, stage, rivals);
         name[i] = name[fixed];
         name[fixed] = swap;
     }
 }
 
-/* The best valid one of METIS's raw partitions; false when none is. */
-static bool raw_metis(const struct sx_part_problem *p, uint64_t seed, struct judge_value *best)
+static void raw_metis(const struct sx_part_problem *p, uint64_t seed, struct rivals *rivals)
 {
     uint32_t *parts[RAW], *stage = chain_need(calloc(p->n_nodes + 1, sizeof *stage));
     struct sx_err err = {0};
     size_t n = 0;
-    bool any = false;
+    rivals->n = 0;
     chain_or_die(sx_metis_propose(p, NULL, seed, parts, RAW, &n, &err), &err);
     for (size_t i = 0; i < n; i++) {
         unsigned name[MAX_STAGES] = {0, 1, 2, 3};
-        try_orders(p, parts[i], name, 0, stage, best, &any);
+        try_orders(p, parts[i], name, 0, stage, rivals);
         free(parts[i]);
     }
     free(stage);
-    return any;
+}
+
+static double least_of(double least, const struct rivals *rivals)
+{
+    for (size_t i = 0; i < rivals->n; i++)
+        least = fmin(least, rivals->value[i].slowest_ns);
+    return least;
+}
+
+/* Against the rival that is hardest to beat: the largest ratio, and its value. */
+static double against(struct judge_value ours, const struct rivals *rivals, double least,
+                      struct judge_value *ret_hardest)
+{
+    double worst = 0;
+    for (size_t i = 0; i < rivals->n; i++) {
+        struct judge_value rival = rivals->value[i];
+        double pair = fmin(ours.slowest_ns, rival.slowest_ns);
+        double ratio = judge_ratio(ours, rival, least > 0 ? least : pair);
+        if (ratio >= worst) {
+            worst = ratio;
+            *ret_hardest = rival;
+        }
+    }
+    return worst;
 }
 
 /* --- running a cut ---------------------------------------------------------------------------- */
@@ -275,10 +299,11 @@ static void one_case(const struct whole *w, unsigned k, const char *split, const
     chain_or_die(sx_part_solve(&q.p, &options, &result, &err), &err);
     double ms = (double)(sx_now() - begin) / 1e6;
 
-    struct judge_value ours = {0}, dp = {0}, metis = {0}, other = {0};
+    struct judge_value ours = {0}, dp = {0}, metis = {0}, unused;
+    struct rivals raw, other;
     bool valid = judge_valid(&q.p, result.stage);
-    bool any = raw_metis(&q.p, opt.seed, &metis);
-    bool any_other = raw_metis(&q.p, opt.seed + 1, &other); /* that the planner has not seen */
+    raw_metis(&q.p, opt.seed, &raw);
+    raw_metis(&q.p, opt.seed + 1, &other); /* that the planner has not seen */
     if (!judge_topological(&q.p, &dp))
         chain_or_die(SX_NO_MEMORY, &(struct sx_err){.message = "out of memory"});
     struct chain_stage stages[MAX_STAGES];
@@ -292,6 +317,8 @@ static void one_case(const struct whole *w, unsigned k, const char *split, const
         for (unsigned s = 0; s < n; s++)
             chain_close_stage(&stages[s]);
     }
+    double least = least_of(fmin(ours.slowest_ns, dp.slowest_ns), &raw);
+    double vs_metis = against(ours, &raw, least, &metis);
     const char *name = strrchr(opt.model, '/');
     printf("{\"model\": \"%s\", \"stages\": %u, \"split\": \"%s\", \"nodes\": %u, \"used\": %u, "
            "\"valid\": %s, \"bits\": %s, \"max_rel\": %.3g, \"finite\": %s, \"varied\": %s",
@@ -300,14 +327,16 @@ static void one_case(const struct whole *w, unsigned k, const char *split, const
            w->varied ? "true" : "false");
     print_value("plan", valid ? &ours : NULL);
     print_value("dp", &dp);
-    print_value("metis", any ? &metis : NULL);
+    print_value("metis", valid && raw.n ? &metis : NULL);
     printf(", \"told_ns\": %.0f", result.value.slowest_ns);
     if (valid)
-        printf(", \"vs_dp\": %.6f", judge_ratio(ours, dp));
-    if (valid && any)
-        printf(", \"vs_metis\": %.6f", judge_ratio(ours, metis));
-    if (valid && any_other)
-        printf(", \"vs_other_seed\": %.6f", judge_ratio(ours, other));
+        printf(", \"vs_dp\": %.6f", judge_ratio(ours, dp, least));
+    if (valid && raw.n)
+        printf(", \"vs_metis\": %.6f, \"vs_metis_pair\": %.6f", vs_metis,
+               against(ours, &raw, 0, &unused));
+    if (valid && other.n)
+        printf(", \"vs_other_seed\": %.6f",
+               against(ours, &other, least_of(least, &other), &unused));
     struct sx_sbuf note = {0};
     sx_sbuf_json(&note, valid ? result.note : why.message);
     printf(", \"method\": \"%s\", \"refined\": %s, \"solve_ms\": %.1f, \"note\": %s}\n",

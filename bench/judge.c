@@ -183,9 +183,9 @@ bool judge_topological(const struct sx_part_problem *p, struct judge_value *ret)
     return ok;
 }
 
-double judge_ratio(struct judge_value a, struct judge_value b)
+double judge_ratio(struct judge_value a, struct judge_value b, double least)
 {
-    if (a.slowest_ns > b.slowest_ns * SAME || b.slowest_ns > a.slowest_ns * SAME)
+    if (a.slowest_ns > least * SAME || b.slowest_ns > least * SAME)
         return a.slowest_ns / b.slowest_ns;
     return a.bytes == b.bytes ? 1 : fmin(a.bytes / fmax(b.bytes, 1e-9), 1e9);
 }

@@ -23,8 +23,9 @@ struct judge_value judge_value(const struct sx_part_problem *p, const uint32_t *
 /* Exact over the cuts of the file's order into k pieces, O(k n^2): of those within 1 % of the
  * least slowest stage, the one with the fewest bytes.  False when memory runs out. */
 bool judge_topological(const struct sx_part_problem *p, struct judge_value *ret);
-/* The objective of a over that of b; at most 1: a is not worse.  Where the slowest stages are
- * within 1 % of each other, that of the bytes. */
-double judge_ratio(struct judge_value a, struct judge_value b);
+/* The objective of a over that of b; at most 1: a is not worse.  By the slowest stage; where both
+ * are within 1 % of `least`, the least slowest stage of all that are compared, by the bytes.  In
+ * pairs (`least` is then the lesser of the two) comparisons may go in circles. */
+double judge_ratio(struct judge_value a, struct judge_value b, double least);
 
 #endif
