@@ -24,7 +24,7 @@
 #include "partition/metis.h"
 
 #define MAX_STAGES 4
-#define RAW        16  /* of METIS's partitions: as many as the planner asks for */
+#define RAW        64  /* of METIS's partitions, where the planner did not ask */
 #define STAGE_NS   2e4 /* what a task costs */
 #define LINK_NS    1e3 /* a copy: 1 us and 10 GB/s */
 #define LINK_BYTE  0.1
@@ -184,13 +184,16 @@ static void try_orders(const struct sx_part_problem *p, const uint32_t *part, un
     }
 }
 
-static void raw_metis(const struct sx_part_problem *p, uint64_t seed, struct rivals *rivals)
+/* As many as the planner asked for, so that with its seed they are the same. */
+static void raw_metis(const struct sx_part_problem *p, uint64_t seed, unsigned asked,
+                      struct rivals *rivals)
 {
     uint32_t *parts[RAW], *stage = chain_need(calloc(p->n_nodes + 1, sizeof *stage));
     struct sx_err err = {0};
     size_t n = 0;
     rivals->n = 0;
-    chain_or_die(sx_metis_propose(p, NULL, seed, parts, RAW, &n, &err), &err);
+    chain_or_die(
+        sx_metis_propose(p, NULL, seed, parts, asked && asked < RAW ? asked : RAW, &n, &err), &err);
     for (size_t i = 0; i < n; i++) {
         unsigned name[MAX_STAGES] = {0, 1, 2, 3};
         try_orders(p, parts[i], name, 0, stage, rivals);
@@ -302,8 +305,8 @@ static void one_case(const struct whole *w, unsigned k, const char *split, const
     struct judge_value ours = {0}, dp = {0}, metis = {0}, unused;
     struct rivals raw, other;
     bool valid = judge_valid(&q.p, result.stage);
-    raw_metis(&q.p, opt.seed, &raw);
-    raw_metis(&q.p, opt.seed + 1, &other); /* that the planner has not seen */
+    raw_metis(&q.p, opt.seed, result.metis_runs, &raw);
+    raw_metis(&q.p, opt.seed + 1, result.metis_runs, &other); /* that the planner has not seen */
     if (!judge_topological(&q.p, &dp))
         chain_or_die(SX_NO_MEMORY, &(struct sx_err){.message = "out of memory"});
     struct chain_stage stages[MAX_STAGES];
