@@ -36,8 +36,8 @@ enum sx_rc sx_planner_cut(const struct sx_dag *dag, const struct sx_profile *pro
                           struct sx_plan **ret_plan, struct sx_err *err);
 /* Every plan worth having resident: the whole model on each device, and for each pair (and, with
  * three or more devices, all of them) the better of both directions by throughput, plus the other
- * if its latency is lower or it beats the fastest device alone.  Plans of equal stages are made once.  At most `cap`; the caller
- * destroys each. */
+ * if its latency is lower or it beats the fastest device alone.  Plans of equal stages are made
+ * once.  At most `cap`; the caller destroys each. */
 enum sx_rc sx_planner_variants(const struct sx_dag *dag, const struct sx_profile *profile,
                                const struct sx_machine *machine, unsigned batch,
                                const struct sx_part_options *options, struct sx_plan **ret_plans,

@@ -266,13 +266,24 @@ static enum sx_rc propose_metis(struct solver *x, const struct sx_part_options *
 
 /* --- the choice --- */
 
+/* Does a rival beat candidate i, by the objective with "within 1 %" counted from the least slowest
+ * stage among it and all rivals?  The best of the rivals is never beaten. */
 static bool is_beaten(const struct solver *x, size_t i)
 {
-    bool beaten = false;
-    for (size_t j = 0; !beaten && j < x->n; j++)
-        beaten = x->candidates[j].rival &&
-                 sx_part_score_compare(&x->candidates[j].score, &x->candidates[i].score) < 0;
-    return beaten;
+    const struct sx_part_score *own = &x->candidates[i].score;
+    double least = own->slowest_ns;
+    for (size_t j = 0; j < x->n; j++)
+        if (x->candidates[j].rival)
+            least = fmin(least, x->candidates[j].score.slowest_ns);
+    double same = least * (1 + SX_PART_CLOSE);
+    if (own->slowest_ns > same)
+        return true;
+    for (size_t j = 0; j < x->n; j++) {
+        const struct candidate *c = &x->candidates[j];
+        if (c->rival && c->score.slowest_ns <= same && c->score.bytes_cut < own->bytes_cut)
+            return true;
+    }
+    return false;
 }
 
 /* A choice of candidates. */
@@ -303,15 +314,13 @@ static enum sx_rc best_of(const struct solver *x, struct pick pick, size_t *ret_
     return rc;
 }
 
-/* The best of all, unless a rival beats it in a circle: then the best that none beats, if there is
- * one. */
+/* The best that no rival beats; the best of the rivals is always among those. */
 static enum sx_rc choose_winner(const struct solver *x, size_t *ret_best)
 {
-    size_t other = x->n;
-    enum sx_rc rc = best_of(x, (struct pick){.method = SX_PART_METHODS}, ret_best);
-    if (rc == SX_OK && *ret_best < x->n && is_beaten(x, *ret_best))
-        rc = best_of(x, (struct pick){.method = SX_PART_METHODS, .unbeaten = true}, &other);
-    *ret_best = rc == SX_OK && other < x->n ? other : *ret_best;
+    enum sx_rc rc =
+        best_of(x, (struct pick){.method = SX_PART_METHODS, .unbeaten = true}, ret_best);
+    if (rc == SX_OK && *ret_best == x->n) /* no rival is valid, and nobody else came near */
+        rc = best_of(x, (struct pick){.method = SX_PART_METHODS}, ret_best);
     return rc;
 }
 
