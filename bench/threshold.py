@@ -37,7 +37,12 @@ class Search:
             self.low, self.held = rate, True
         else:
             self.high = rate
-        self.next = math.sqrt(self.low * self.high) if self.high else 1.2 * self.low
+        if not self.high:
+            self.next = 1.2 * self.low
+        elif not self.held:  # in steps: what is far below takes long to measure
+            self.next = max(0.85 * self.high, self.low)
+        else:
+            self.next = math.sqrt(self.low * self.high)
         return rate, bad
 
 

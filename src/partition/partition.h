@@ -86,6 +86,7 @@ struct sx_part_result {
      * order) and that fit, and the best of these: INFINITY when there was none. */
     unsigned metis_runs, metis_valid;
     double metis_raw_ns, metis_raw_bytes;
+    double rival_ns; /* the least slowest stage among all that the winner must not be worse than */
 };
 
 /* Check what a caller may get wrong: order, ranges, sizes. SX_INVALID says which. */
@@ -100,11 +101,11 @@ void sx_part_evaluate(const struct sx_part_problem *problem, const uint32_t *sta
  * values each may be better than the next in a circle, because of the 1 %: don't sort by it. */
 int sx_part_compare(const struct sx_part_value *a, const struct sx_part_value *b);
 
-/* The best labelling found: by sx_part_compare not worse than what topological cuts propose, nor
- * than any valid METIS partition (unless these beat each other in a circle).  SX_INVALID: the
- * problem is wrong, or nothing was found that fits (memory, or a node runs nowhere).  An empty
- * stage is allowed: a device that does not pay is not used.  METIS failing is no failure: see
- * `note`. */
+/* The best labelling found: not worse than the best cut of the order of the nodes, nor than any
+ * valid METIS partition that was made, where "within 1 %" counts from the least slowest stage among
+ * all of these and the winner.  SX_INVALID: the problem is wrong, or nothing was found that fits
+ * (memory, or a node runs nowhere).  An empty stage is allowed: a device that does not pay is not
+ * used.  METIS failing is no failure: see `note`. */
 enum sx_rc sx_part_solve(const struct sx_part_problem *problem,
                          const struct sx_part_options *options, struct sx_part_result *ret_result,
                          struct sx_err *err);

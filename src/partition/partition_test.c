@@ -382,8 +382,11 @@ static void solving_comes_near_the_optimum(void **unused)
         assert_true(sx_part_valid(&m.problem, cut.stage));
         assert_true(sx_part_valid(&m.problem, found.stage));
         assert_false(cut.refined);
-        expect_near(cut.proposed_ns[SX_PART_TOPOLOGICAL], cut.value.slowest_ns);
-        assert_true(sx_part_compare(&found.value, &cut.value) <= 0);
+        /* not always the same: bytes decide within 1 %, and the winner has a rival to keep up with
+         */
+        assert_true(fabs(cut.proposed_ns[SX_PART_TOPOLOGICAL] / cut.value.slowest_ns - 1) < 0.0202);
+        assert_true(found.value.slowest_ns <=
+                    cut.value.slowest_ns * (1 + SX_PART_CLOSE) * (1 + SX_PART_CLOSE));
         assert_true(found.value.slowest_ns >=
                     best.value.slowest_ns / (1 + SX_PART_CLOSE) * (1 - 1e-9));
         gaps += found.value.slowest_ns / best.value.slowest_ns - 1;

@@ -328,6 +328,9 @@ static enum sx_rc note_proposals(struct solver *x)
 {
     struct sx_part_result *result = x->result;
     size_t best;
+    for (size_t i = 0; i < x->n; i++)
+        if (x->candidates[i].rival)
+            result->rival_ns = fmin(result->rival_ns, x->candidates[i].score.slowest_ns);
     enum sx_rc rc = best_of(x, (struct pick){.method = SX_PART_METIS, .raw = true}, &best);
     if (rc == SX_OK && best < x->n) {
         result->metis_raw_ns = x->candidates[best].score.slowest_ns;
@@ -480,7 +483,8 @@ enum sx_rc sx_part_solve(const struct sx_part_problem *problem,
                          struct sx_err *err)
 {
     static const struct sx_part_options defaults = {0};
-    struct sx_part_result result = {.metis_raw_ns = INFINITY, .metis_raw_bytes = INFINITY};
+    struct sx_part_result result = {
+        .metis_raw_ns = INFINITY, .metis_raw_bytes = INFINITY, .rival_ns = INFINITY};
     struct solver x = {.result = &result};
     struct sx_err why = {0};
     size_t best = 0;

@@ -22,6 +22,11 @@
 #include "base/log.h"
 #include "serve/server_int.h"
 
+/* Clients count from when they ask until they have the answer, and of that we see only the middle:
+ * so predictions must leave a tenth of the time, at most this, for the way here and back, which on
+ * a machine that is busy with runs takes milliseconds. */
+#define RESERVE_NS (5 * SX_MS)
+
 void sx_outcome_init(struct outcome *o)
 {
     sx_list_init(&o->start);
@@ -104,7 +109,7 @@ static bool start_batch(struct sx_server *s, const struct sx_sched_action *a, ui
     job->samples = 0;
     while ((r = sx_queue_head(m)) != NULL && r->shape_class == shape_class &&
            job->samples + r->samples <= a->batch) {
-        if (ends > r->deadline_ns && !sx_model_may_probe(m, now)) {
+        if (ends > r->end_by_ns && !sx_model_may_probe(m, now)) {
             sx_queue_expire(s, r, now,
                             o); /* its answer would come too late: give its place to another */
             continue;
@@ -295,15 +300,17 @@ static enum sx_rc too_late(const struct sx_request *r, uint64_t end, uint64_t no
                            struct sx_err *err)
 {
     return sx_fail(err, SX_UNAVAILABLE,
-                   "Request timeout expired: predicted to take %.1f ms, allowed %.1f ms",
-                   (double)(end - now) * 1e-6, (double)(r->deadline_ns - now) * 1e-6);
+                   "Request timeout expired: predicted to take %.1f ms, allowed %.1f ms less %.1f "
+                   "ms for its way back",
+                   (double)(end - now) * 1e-6, (double)(r->deadline_ns - now) * 1e-6,
+                   (double)(r->deadline_ns - r->end_by_ns) * 1e-6);
 }
 
 static enum sx_rc admit_to_fleet(struct sx_server *s, struct sx_model *m,
                                  const struct sx_request *r, uint64_t now, struct sx_err *err)
 {
     uint64_t end = sx_fleet_predict(s, m, r->samples, now);
-    if (end <= r->deadline_ns || (!m->queued_requests && sx_model_may_probe(m, now)))
+    if (end <= r->end_by_ns || (!m->queued_requests && sx_model_may_probe(m, now)))
         return SX_OK;
     return too_late(r, end, now, err);
 }
@@ -332,11 +339,11 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
     uint64_t wait;
     uint64_t end = sx_sched_predict_finish(&state, index, r->samples, now, &wait);
     double spread = sx_cost_spread_ns(&m->cost, r->samples, 0);
-    if (sx_time_add(end, (uint64_t)spread) > r->deadline_ns &&
+    if (sx_time_add(end, (uint64_t)spread) > r->end_by_ns &&
         (wait || !sx_model_may_probe(m, now))) {
         /* Alone it may be given more units than the prediction takes. */
         double least = sx_cost_ns(&m->cost, r->samples, m->cost.n_widths - 1);
-        if (wait || sx_time_add(now, (uint64_t)least) > r->deadline_ns)
+        if (wait || sx_time_add(now, (uint64_t)least) > r->end_by_ns)
             return too_late(r, end, now, err);
     }
     return SX_OK;
@@ -359,6 +366,7 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
     uint64_t now = sx_clock_now(s->clock);
     r->arrival_ns = now;
     r->deadline_ns = sx_time_add(now, timeout);
+    r->end_by_ns = r->deadline_ns - (timeout / 10 < RESERVE_NS ? timeout / 10 : RESERVE_NS);
     sx_arrivals_add(&m->sched.arrivals, &m->cost, now, r->samples);
     rc = admit(s, m, r, now, err);
     if (rc) {

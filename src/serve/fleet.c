@@ -119,7 +119,7 @@ static void see_waiting(struct picture *p, struct sx_server *s)
         if (model == MAX_MODELS)
             continue;
         /* Where a late request may try all the same, its deadline does not count. */
-        uint64_t deadline = first->deadline_ns;
+        uint64_t deadline = first->end_by_ns;
         if (sx_model_may_probe(of[from], first->arrival_ns))
             deadline = SX_NEVER;
         p->requests[p->place.n_waiting] = first;

@@ -88,7 +88,7 @@ static bool is_late(const struct sx_model *m, const struct sx_request *r, uint64
     if (r->deadline_ns <= now)
         return true;
     uint64_t least = (uint64_t)sx_model_least_ns(m, r->samples);
-    return sx_time_add(now, least) > r->deadline_ns && !sx_model_may_probe(m, now);
+    return sx_time_add(now, least) > r->end_by_ns && !sx_model_may_probe(m, now);
 }
 
 /* Within one priority the queue is in the order of deadlines, so its head tells; with several,

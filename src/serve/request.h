@@ -49,6 +49,7 @@ struct sx_request {
     struct sx_model *model; /* one reference */
     enum sx_request_state state;
     uint64_t deadline_ns;
+    uint64_t end_by_ns; /* what predictions must keep: the deadline less a reserve */
     uint32_t samples;
     uint64_t shape_class; /* equal: may share a batch */
     bool cancelled;
