@@ -213,26 +213,12 @@ static void count_run(struct sx_model *m, const struct sx_job *job)
 
 static void count_request(struct sx_model *m, const struct sx_job *job, const struct sx_request *r)
 {
-    struct sx_model_stats *st = m->stats;
-    if (r->rc) {
-        if (r->rc == SX_CANCELLED)
-            st->cancelled++;
-        else if (r->rc == SX_INVALID)
-            st->invalid++;
-        else
-            st->failed++;
-        st->fail_ns += job->end_ns - r->arrival_ns;
+    sx_model_count_answer(m, r);
+    if (r->rc)
         return;
-    }
-    st->success++;
-    st->samples += r->samples;
-    st->request_ns += job->end_ns - r->arrival_ns;
-    st->queue_ns += job->start_ns - r->arrival_ns;
-    st->input_ns += job->input_ns - job->start_ns;
-    st->infer_ns += job->infer_ns - job->input_ns;
-    st->output_ns += job->end_ns - job->infer_ns;
-    sx_hist_add(&st->latency, job->end_ns - r->arrival_ns);
-    sx_hist_add(&st->queue, job->start_ns - r->arrival_ns);
+    m->stats->input_ns += job->input_ns - job->start_ns;
+    m->stats->infer_ns += job->infer_ns - job->input_ns;
+    m->stats->output_ns += job->end_ns - job->infer_ns;
 }
 
 /* The exec's `done`: learn, start what can start now, then answer. */
@@ -257,13 +243,8 @@ static void job_done(struct sx_task *task)
     m->running_jobs--;
     m->last_run_ns = now;
     if (!job->rc) {
-        double was = (double)job->predicted_ns, took = (double)(now - job->start_ns);
-        if (was > 0 && took > 0 && !profile) {
-            double error = was > took ? (was - took) / took : (took - was) / took;
-            double weight =
-                m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1) : 0.05;
-            m->stats->prediction_error += weight * (error - m->stats->prediction_error);
-        }
+        if (!profile)
+            sx_model_count_error(m, (double)job->predicted_ns, (double)(now - job->start_ns));
         sx_cost_record(&m->cost, job->samples, job->width, now - job->start_ns);
     } else if (profile) {
         m->profile_done = true; /* made-up inputs do not suit it: learn from requests alone */

@@ -234,38 +234,11 @@ static void learn_step(struct sx_flow *f, unsigned k, uint64_t took)
 {
     struct sx_model *m = f->model;
     struct sx_stage *stage = &m->variants[f->variant].stages[k];
-    double was = f->steps[k].predicted_ns, ns = (double)took;
-    if (was > 0 && ns > 0) {
-        double weight = m->stats->executions < 20 ? 1.0 / (double)(m->stats->executions + 1) : 0.05;
-        double error = fabs(was - ns) / ns;
-        m->stats->prediction_error += weight * (error - m->stats->prediction_error);
-    }
+    double ns = (double)took;
+    sx_model_count_error(m, f->steps[k].predicted_ns, ns);
     sx_cost_record(&stage->cost, f->request->samples, 1, took);
     double each = ns / f->request->samples;
     stage->measured_ns += stage->measured_ns > 0 ? 0.1 * (each - stage->measured_ns) : each;
-}
-
-static void count_answer(struct sx_flow *f, struct sx_request *r)
-{
-    struct sx_model_stats *st = f->model->stats;
-    st->executions++;
-    if (r->rc) {
-        if (r->rc == SX_CANCELLED)
-            st->cancelled++;
-        else if (r->rc == SX_INVALID)
-            st->invalid++;
-        else
-            st->failed++;
-        st->fail_ns += r->end_ns - r->arrival_ns;
-        return;
-    }
-    st->success++;
-    st->samples += r->samples;
-    st->request_ns += r->end_ns - r->arrival_ns;
-    st->queue_ns += r->start_ns - r->arrival_ns;
-    st->infer_ns += r->end_ns - r->start_ns;
-    sx_hist_add(&st->latency, r->end_ns - r->arrival_ns);
-    sx_hist_add(&st->queue, r->start_ns - r->arrival_ns);
 }
 
 /* The last step of a flow is done: its request is answered. [lock] held. */
@@ -283,7 +256,10 @@ static void end_flow(struct sx_server *s, struct sx_flow *f, uint64_t now, struc
     r->width = s->config.machine->devices[v->stages[v->n_stages - 1].device].n_units;
     if (r->cancelled)
         r->rc = sx_fail(&r->err, SX_CANCELLED, "the client went away");
-    count_answer(f, r);
+    m->stats->executions++;
+    sx_model_count_answer(m, r);
+    if (!r->rc)
+        m->stats->infer_ns += r->end_ns - r->start_ns;
     double took = (double)(now - f->start_ns);
     v->latency_ns += v->runs ? 0.1 * (took - v->latency_ns) : took;
     v->runs++;

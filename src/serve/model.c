@@ -4,6 +4,7 @@
  * model.c - a model from file to ready: engine model, config, sessions for every width.
  */
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -295,6 +296,38 @@ size_t sx_model_outputs(const struct sx_model *m, const struct sx_port **ret_por
 {
     *ret_ports = m->out;
     return m->n_out;
+}
+
+void sx_model_count_answer(struct sx_model *m, const struct sx_request *r)
+{
+    struct sx_model_stats *st = m->stats;
+    uint64_t whole = r->end_ns - r->arrival_ns, queue = r->start_ns - r->arrival_ns;
+    if (r->rc) {
+        if (r->rc == SX_CANCELLED)
+            st->cancelled++;
+        else if (r->rc == SX_INVALID)
+            st->invalid++;
+        else
+            st->failed++;
+        st->fail_ns += whole;
+        return;
+    }
+    st->success++;
+    st->samples += r->samples;
+    st->request_ns += whole;
+    st->queue_ns += queue;
+    sx_hist_add(&st->latency, whole);
+    sx_hist_add(&st->queue, queue);
+}
+
+void sx_model_count_error(struct sx_model *m, double predicted_ns, double took_ns)
+{
+    struct sx_model_stats *st = m->stats;
+    if (predicted_ns <= 0 || took_ns <= 0)
+        return;
+    double weight = st->executions < 20 ? 1.0 / (double)(st->executions + 1) : 0.05;
+    st->prediction_error +=
+        weight * (fabs(predicted_ns - took_ns) / took_ns - st->prediction_error);
 }
 
 void sx_model_get_stats(struct sx_model *m, struct sx_model_stats *ret_stats)

@@ -234,6 +234,10 @@ enum sx_rc sx_profile_inputs(struct sx_job *job);
 /* model.c */
 struct sx_session *sx_model_session(struct sx_model *model, unsigned width, unsigned first_unit);
 void sx_model_destroy(struct sx_model *model);
+/* Into the statistics: a request that ran, with its rc and times; how far off a prediction was.
+ * [lock] held. */
+void sx_model_count_answer(struct sx_model *model, const struct sx_request *request);
+void sx_model_count_error(struct sx_model *model, double predicted_ns, double took_ns);
 
 /* request.c */
 void sx_request_destroy(struct sx_request *request);
