@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three times the congestion threshold: what is answered in time, and how fast the rest is refused.
 
-First the threshold is searched: the highest Poisson rate whose p99 holds the objective and that
-loses nothing.  The best goodput is the most answers per second within the objective at any rate of
+First the threshold is searched: the highest Poisson rate of which 99 % are answered within the
+objective.  The best goodput is the most answers per second within the objective at any rate of
 that search or on the way up to three times the threshold.  Then three times the threshold comes for half a
 minute, while a slow client of our own times how long a refusal takes."""
 

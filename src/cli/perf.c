@@ -477,7 +477,7 @@ int sx_cmd_perf(int argc, char **argv)
         {"scenario", 0, "NAME", SX_OPT_TEXT, &p.scenario,
          "MLPerf's SingleStream, MultiStream, Server or Offline"},
         {"find-threshold", 0, NULL, SX_OPT_FLAG, &p.find_threshold,
-         "search the highest rate that holds the objective and loses nothing"},
+         "search the highest rate at which all but 1 % are answered within the objective"},
         {"binary-search", 0, NULL, SX_OPT_FLAG, &p.binary_search,
          "search a range for the highest load that holds, instead of measuring all of it"},
         {"request-distribution", 0, "KIND", SX_OPT_TEXT, &p.distribution,

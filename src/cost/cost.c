@@ -126,33 +126,34 @@ double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi
     return a->runs || b->runs ? spread : 0.2 * sx_cost_ns(cost, batch, wi);
 }
 
-/* Busy time after which an unused cell has gone most of the way back to its floor. */
+/* Time after which an unused cell has gone most of the way back to its floor. */
 #define RELAX_NS 5e9
 /* Time of runs slower than the floor after which the floor has gone most of the way up to them: a
  * machine that became slower for good is believed in the end. */
 #define FLOOR_NS 30e9
 /* A cell idle for longer knows little: its next run counts half. */
 #define STALE_NS 1e9
-/* Busy time after which the floor of an unused cell has gone most of the way down to what perfect
+/* Time after which the floor of an unused cell has gone most of the way down to what perfect
  * scaling would give: all its runs may have been disturbed, so even the best may be too high. */
 #define HOPE_NS  20e9
 
-/* All cells but those just measured drift towards the best they have been, and that towards the
- * best they could be. */
-static void relax(struct sx_cost *cost, unsigned wi, unsigned lo, unsigned hi, double busy_ns)
+/* All cells but the newest drift towards the best they have been, and that towards the best they
+ * could be.  Time counts whether something runs or not: at little load, seconds of runs take
+ * minutes. */
+static void relax(struct sx_cost *cost, double ns)
 {
-    double drift = busy_ns < RELAX_NS / 2 ? busy_ns / RELAX_NS : 0.5;
-    double hope = busy_ns < HOPE_NS / 2 ? busy_ns / HOPE_NS : 0.5;
+    double drift = ns < RELAX_NS / 2 ? ns / RELAX_NS : 0.5;
+    double hope = ns < HOPE_NS / 2 ? ns / HOPE_NS : 0.5;
     for (unsigned w = 0; w < cost->n_widths; w++) {
         for (unsigned b = 0; b < cost->n_batches; b++) {
             struct sx_cost_entry *e = &cost->cell[w][b];
-            if (!e->runs || (w == wi && (b == lo || b == hi)))
+            if (!e->runs || (w == cost->last_width && (b == cost->last_lo || b == cost->last_hi)))
                 continue;
             double perfect = cost->cell[0][b].ns / cost->widths[w];
             if (cost->cell[0][b].runs && perfect < e->floor_ns)
                 e->floor_ns += hope * (perfect - e->floor_ns);
             e->ns += drift * (e->floor_ns - e->ns);
-            e->idle_ns += busy_ns;
+            e->idle_ns += ns;
         }
     }
 }
@@ -225,6 +226,15 @@ void sx_cost_record(struct sx_cost *cost, unsigned batch, unsigned width, uint64
         if (cost->cell[wi][hi].runs && at > 0)
             learn(&cost->cell[wi][hi], b * factor, at);
     }
-    relax(cost, wi, lo, hi, (double)ns);
+    cost->last_width = wi;
+    cost->last_lo = lo;
+    cost->last_hi = hi;
+    relax(cost, (double)ns);
+    derive(cost);
+}
+
+void sx_cost_rest(struct sx_cost *cost, uint64_t ns)
+{
+    relax(cost, (double)ns);
     derive(cost);
 }

@@ -25,7 +25,7 @@
 struct sx_cost_entry {
     double ns, spread_ns; /* mean and mean absolute deviation; the last ~10 runs weigh most */
     double floor_ns;      /* the best that it was, forgotten slowly; see cost.c: relax() */
-    double idle_ns;       /* busy time of other cells since it was last measured */
+    double idle_ns;       /* time since it was last measured */
     uint64_t runs;
 };
 
@@ -34,6 +34,7 @@ struct sx_cost {
     unsigned widths[SX_COST_WIDTHS];   /* ascending; widths[0] is 1 */
     unsigned batches[SX_COST_BATCHES]; /* ascending; batches[0] is 1 */
     struct sx_cost_entry cell[SX_COST_WIDTHS][SX_COST_BATCHES];
+    unsigned last_width, last_lo, last_hi; /* indices: the cell(s) measured last */
     /* Derived at each update, so that decisions need not search. */
     double unit_ns;      /* least unit-time per sample over the grid: width * T / batch */
     unsigned unit_batch; /* the batch size of that cell */
@@ -47,6 +48,8 @@ void sx_cost_init(struct sx_cost *cost, unsigned n_units, unsigned max_batch,
 unsigned sx_cost_width_index(const struct sx_cost *cost, unsigned width);
 /* Learn from one run. */
 void sx_cost_record(struct sx_cost *cost, unsigned batch, unsigned width, uint64_t ns);
+/* Nothing ran for so long: what disturbed a cell that is not in use may be over. */
+void sx_cost_rest(struct sx_cost *cost, uint64_t ns);
 /* Predicted time in ns of `batch` samples on widths[wi] units; 0 while nothing is known at all. */
 double sx_cost_ns(const struct sx_cost *cost, unsigned batch, unsigned wi);
 /* Predicted mean absolute deviation of that time. */

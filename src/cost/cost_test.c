@@ -130,6 +130,32 @@ static void an_unused_cell_is_given_another_chance(void **state)
     assert_in_range(tries, 1, 200);
 }
 
+/* A request now and then: the time between them counts, too. */
+static void rest_gives_another_chance_as_well(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    sx_cost_init(&c, 2, 1, NULL, 0);
+    for (int i = 0; i < 20; i++) {
+        sx_cost_record(&c, 1, 1, 7700000);
+        sx_cost_record(&c, 1, 2, 4300000);
+    }
+    for (int i = 0; i < 60; i++)
+        sx_cost_record(&c, 1, 2, 12000000);
+    double seconds = 0, narrow = 0;
+    while (sx_cost_ns(&c, 1, 1) > 7.4e6) {
+        sx_cost_rest(&c, 117300000);
+        sx_cost_record(&c, 1, 1, 7700000);
+        seconds += 0.125;
+        assert_true(seconds < 10);
+        narrow = sx_cost_ns(&c, 1, 0);
+    }
+    print_message("# tried again after %.1f s with 8 requests a second\n", seconds);
+    assert_true(fabs(narrow - 7.7e6) < 1e4); /* what is in use is what was measured */
+    sx_cost_rest(&c, 3600000000000);
+    assert_true(fabs(sx_cost_ns(&c, 1, 0) - 7.7e6) < 1e4);
+}
+
 /* Even if width 2 was never seen undisturbed. */
 static void a_cell_that_was_always_disturbed_is_given_a_chance(void **state)
 {
@@ -160,6 +186,7 @@ int main(void)
         cmocka_unit_test(first_run_is_forgotten_by_a_faster_second),
         cmocka_unit_test(odd_batches_teach_their_neighbours),
         cmocka_unit_test(an_unused_cell_is_given_another_chance),
+        cmocka_unit_test(rest_gives_another_chance_as_well),
         cmocka_unit_test(a_cell_that_was_always_disturbed_is_given_a_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,8 @@ struct sx_point {
     uint64_t outcome[SX_OUTCOME_COUNT];
     double mean_us, stddev_us, min_us, max_us, p50_us, p90_us, p95_us, p99_us, p999_us;
     double objective_us; /* latency at the objective's percentile */
-    bool met;            /* that is within the objective, and nothing was lost or refused */
+    bool met; /* nothing was lost, and at least `percentile` of all requests, refused ones
+                 included, were answered within the objective; without one: none failed */
     double late_percent, lag_p99_us, cpu;
     int windows;
     bool stable;

@@ -55,7 +55,7 @@ static void found_card(struct sx_sbuf *o, const struct sx_report *r, const struc
     else
         len = snprintf(note, sizeof(note), "a load that does not hold was not reached");
     if (r->objective_ms > 0)
-        snprintf(note + len, sizeof(note) - (size_t)len, "; p%g \u2264 %g ms and nothing lost",
+        snprintf(note + len, sizeof(note) - (size_t)len, "; p%g of all requests \u2264 %g ms",
                  r->percentile, r->objective_ms);
     card(o, colour, name, f->none ? "none" : whole ? n : sx_text_number(n, f->value), unit, note);
 }
@@ -251,7 +251,8 @@ static void add_method(struct sx_sbuf *o, const struct sx_report *r)
     sx_sbuf_puts(o, "<p class=\"small\">Latencies count from the time at which a request was due, "
                     "also when the client sent it later. Percentiles come from a histogram "
                     "whose buckets are at most 1.6&nbsp;% wide. A load meets the objective when "
-                    "the percentile does and no request failed.</p>\n");
+                    "that percentage of all requests, refused ones included, was answered within "
+                    "it and none was lost.</p>\n");
 }
 
 void sx_report_html(struct sx_sbuf *o, const struct sx_report *r)

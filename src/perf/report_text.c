@@ -170,7 +170,7 @@ static void add_found(struct sx_sbuf *out, const struct sx_report *r, const stru
             sx_sbuf_puts(out, " holds; a load that does not was not reached");
     }
     if (r->objective_ms > 0)
-        sx_sbuf_printf(out, " (p%g <= %g ms, nothing lost; %d trials)", r->percentile,
+        sx_sbuf_printf(out, " (p%g of all requests <= %g ms; %d trials)", r->percentile,
                        r->objective_ms, f->trials);
     if (f->client_bound)
         sx_sbuf_puts(out,

@@ -29,6 +29,8 @@
 /* The last hundred gaps decide, and one gap's worth of belief that arrivals are random. */
 #define GAPS_KEEP  0.99
 #define GAPS_PRIOR 1.0
+/* Run times vary by so much: a gap this near to a run says nothing by itself. */
+#define GAP_DOUBT  0.2
 
 /* How long the memory of arrivals is, in seconds: some hundred arrivals, so that a sudden crowd is
  * seen within that many, and eight seconds at most. */
@@ -48,11 +50,11 @@ double sx_arrivals_rate(const struct sx_arrivals *a, uint64_t now)
 }
 
 void sx_arrivals_add(struct sx_arrivals *a, const struct sx_cost *cost, uint64_t now,
-                     unsigned samples)
+                     unsigned samples, bool alone)
 {
     double rate = sx_arrivals_rate(a, now) * 1e-9;
     for (unsigned wi = 0; a->last && wi < cost->n_widths; wi++) {
-        double run = sx_cost_ns(cost, 1, wi);
+        double run = sx_cost_ns(cost, 1, wi) * (alone ? 1 - GAP_DOUBT : 1 + GAP_DOUBT);
         a->close[wi] = a->close[wi] * GAPS_KEEP + ((double)(now - a->last) < run);
         a->random[wi] = a->random[wi] * GAPS_KEEP - expm1(-rate * run);
     }

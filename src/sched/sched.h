@@ -33,7 +33,9 @@
  * answer from a crowd that arrives at random: both keep one core group busy all the time, but
  * only in the crowd does one request make another wait.  So, for each width, we compare how
  * often two arrivals were closer than a run at that width takes with how often random ones
- * would have been; the ratio (1: random, 0: never) corrects the rate.
+ * would have been; the ratio (1: random, 0: never) corrects the rate.  A client that waits follows
+ * its own last run closely, and run times vary: so a gap counts as shorter than a run in doubt when
+ * the request met another one, and as longer when it did not.
  *
  * Arrivals older than SX_RATE_SECONDS, or than the last SX_RATE_COUNT, count little. */
 #define SX_RATE_SECONDS 8.0
@@ -45,8 +47,9 @@ struct sx_arrivals {
     double close[SX_COST_WIDTHS];  /* decayed count of gaps shorter than a run of that width */
     double random[SX_COST_WIDTHS]; /* what random arrivals at the same rate would have counted */
 };
+/* `alone`: nothing of the model was waiting or running. */
 void sx_arrivals_add(struct sx_arrivals *arrivals, const struct sx_cost *cost, uint64_t now,
-                     unsigned samples);
+                     unsigned samples, bool alone);
 /* Samples per second, recently. */
 double sx_arrivals_rate(const struct sx_arrivals *arrivals, uint64_t now);
 

@@ -241,6 +241,8 @@ static void job_done(struct sx_task *task)
         s->unit_busy_ns[u] += now - s->unit_since[u];
     }
     m->running_jobs--;
+    if (m->last_run_ns && job->start_ns > m->last_run_ns)
+        sx_cost_rest(&m->cost, job->start_ns - m->last_run_ns);
     m->last_run_ns = now;
     if (!job->rc) {
         if (!profile)
@@ -348,7 +350,8 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
     r->arrival_ns = now;
     r->deadline_ns = sx_time_add(now, timeout);
     r->end_by_ns = r->deadline_ns - (timeout / 10 < RESERVE_NS ? timeout / 10 : RESERVE_NS);
-    sx_arrivals_add(&m->sched.arrivals, &m->cost, now, r->samples);
+    bool alone = !m->queued_requests && !m->running_requests;
+    sx_arrivals_add(&m->sched.arrivals, &m->cost, now, r->samples, alone);
     rc = admit(s, m, r, now, err);
     if (rc) {
         m->stats->rejected++;

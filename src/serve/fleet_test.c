@@ -3,6 +3,8 @@
 /*
  * Several devices in virtual time: a fake model that can be cut, a fast core and a slow one.
  */
+#include <glob.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +19,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "cost/profile.h"
 #include "serve/server.h"
 
 #define MS (SX_S / 1000)
@@ -57,6 +60,7 @@ static void set_up(struct fixture *f, unsigned n, const double *slowdown, const 
     struct sx_err err = {0};
     struct sx_engine_config ec = {.name = "fake", .virtual_time = true};
     assert_int_equal(sx_engine_create(&ec, &f->engine, &err), SX_OK);
+    strcpy(f->machine.id, "test");
     f->machine.units = f->units;
     f->machine.devices = f->devices;
     f->machine.n_units = f->machine.n_devices = n;
@@ -328,10 +332,60 @@ static void a_model_without_graph_is_served_whole(void **state)
     tear_down(&f);
 }
 
+/* Servers that started from the same wrong profile each put the measured time into it; none takes
+ * the others' corrections for its own. */
+static void servers_that_share_a_profile_correct_it_once(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/sx-fleet-cache-XXXXXX", pattern[64];
+    assert_non_null(mkdtemp(dir));
+    struct sx_server_config config = {.cache_dir = dir};
+    struct fixture f[3];
+    set_up(&f[0], 2, (double[]){1, 4}, CHAIN, config);
+    tear_down(&f[0]);
+    glob_t found;
+    snprintf(pattern, sizeof pattern, "%s/profiles/*.json", dir);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 1);
+    const char *path = found.gl_pathv[0];
+    struct sx_profile profile = {0};
+    struct sx_err err = {0};
+    if (sx_profile_load(path, NULL, &profile, &err))
+        fail_msg("%s", err.message);
+    struct sx_profile_table wrong = profile.tables[0];
+    double nodes[128];
+    assert_in_range(profile.key.n_nodes, 1, 128);
+    for (uint32_t n = 0; n < profile.key.n_nodes; n++)
+        nodes[n] = 1.5 * wrong.node_ns[n];
+    wrong.node_ns = nodes;
+    wrong.whole_ns *= 1.5;
+    assert_int_equal(sx_profile_put(&profile, &wrong, NULL), SX_OK);
+    assert_int_equal(sx_profile_save(&profile, path, NULL), SX_OK);
+    sx_profile_fini(&profile);
+
+    for (unsigned i = 0; i < 3; i++)
+        set_up(&f[i], 2, (double[]){1, 4}, CHAIN, (config.whole_only = true, config));
+    for (unsigned i = 0; i < 3; i++)
+        saturate(&f[i], 8, 20);
+    for (unsigned i = 0; i < 3; i++) {
+        tear_down(&f[i]);
+        assert_int_equal(sx_profile_load(path, NULL, &profile, NULL), SX_OK);
+        print_message("after server %u: %.1f ms\n", i, profile.tables[0].whole_ns * 1e-6);
+        assert_true(fabs(profile.tables[0].whole_ns / T_NS - 1) < 0.03);
+        sx_profile_fini(&profile);
+    }
+    unlink(path);
+    globfree(&found);
+    snprintf(pattern, sizeof pattern, "%s/profiles", dir);
+    rmdir(pattern);
+    rmdir(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(variants_are_planned),
+        cmocka_unit_test(servers_that_share_a_profile_correct_it_once),
         cmocka_unit_test(saturation_uses_all),
         cmocka_unit_test(alone_it_is_as_fast_as_the_fast_device),
         cmocka_unit_test(slow_device_keeps_objectives),

@@ -136,9 +136,11 @@ static void refresh_profile(struct sx_model *m)
         const struct sx_device *device = &config->machine->devices[stage->device];
         const struct sx_profile_table *table =
             sx_profile_get(&profile, device->kind, device->n_units, 1);
-        if (v->n_stages != 1 || v->runs < REFRESH_RUNS || !table || stage->planned_ns <= 0)
+        if (v->n_stages != 1 || v->runs < REFRESH_RUNS || !table || table->whole_ns <= 0)
             continue;
-        double ratio = stage->measured_ns / stage->planned_ns;
+        /* Over what the file says now, not over what it said when we planned: another server may
+         * have refreshed it since. */
+        double ratio = stage->measured_ns / table->whole_ns;
         if (fabs(ratio - 1) < REFRESH_FROM || device->slowdown > 1)
             continue; /* emulation adds errors of its own */
         struct sx_profile_table scaled = *table;
