@@ -152,6 +152,7 @@ struct option {
     unsigned wi, batch;
     unsigned group;    /* first unit */
     double start, run; /* ns from now; ns */
+    double end;        /* of the last one, ns from now, with whoever joins it meanwhile */
 };
 
 /* Groups of `width` units, each free from start[g] on (ns from now); returns how many. */
@@ -180,7 +181,7 @@ static struct option rollout(const struct sx_sched_model *m, uint64_t now, doubl
     double at[SX_SCHED_UNITS];
     memcpy(at, starts, n_groups * sizeof *at);
     struct option o = {.wi = wi, .batch = batch, .run = sx_cost_ns(m->cost, batch, wi)};
-    double full = o.run, end = 0, sum = 0;
+    double full = o.run, end = 0, sum = 0, last = 0;
     unsigned left = m->queued, runs = 0, done = 0;
     while (left && runs < ROLLOUT_RUNS) {
         unsigned g = 0;
@@ -196,6 +197,9 @@ static struct option rollout(const struct sx_sched_model *m, uint64_t now, doubl
             o.run = run;
             o.batch = take;
         }
+        /* A batch that is not full yet will be the fuller, the more are coming. */
+        double joined = take + load * (batch - take);
+        last = at[g] + (take == batch ? full : sx_cost_ns(m->cost, (unsigned)(joined + 0.5), wi));
         at[g] += run;
         end = at[g] > end ? at[g] : end;
         sum += at[g] * take;
@@ -205,6 +209,7 @@ static struct option rollout(const struct sx_sched_model *m, uint64_t now, doubl
     }
     if (left) /* the rest at the same pace */
         end += (double)left / batch * full / n_groups;
+    o.end = last > end ? last : end;
     double mean = sum / done + (left ? 0.5 * (double)left / batch * full / n_groups : 0);
     /* With nobody else coming, what counts is when the last one ends and when the mean one does.
      * On a busy machine newcomers fill the gaps, so only the work that is put on it counts. */
@@ -222,9 +227,11 @@ static struct option rollout(const struct sx_sched_model *m, uint64_t now, doubl
     return o;
 }
 
-static struct option choose(const struct sx_sched *state, unsigned model, uint64_t now)
+/* How to run the queue that `m` describes, of models[model], when each group has `before` ns of other
+ * work to do first. */
+static struct option choose(const struct sx_sched *state, const struct sx_sched_model *m,
+                            unsigned model, uint64_t now, double before)
 {
-    const struct sx_sched_model *m = state->models[model];
     const struct sx_cost *c = m->cost;
     unsigned cap = m->queued < m->max_batch ? m->queued : m->max_batch;
     if (cap < m->head_samples)
@@ -236,6 +243,8 @@ static struct option choose(const struct sx_sched *state, unsigned model, uint64
         if (m->fixed_width ? c->widths[wi] != m->fixed_width : wi > widest)
             continue;
         unsigned n_groups = group_starts(state, now, c->widths[wi], starts);
+        for (unsigned g = 0; g < n_groups; g++)
+            starts[g] += before;
         for (unsigned bi = 0; bi <= c->n_batches; bi++) {
             /* Grid sizes under the cap, and the cap itself. */
             unsigned batch = bi < c->n_batches ? c->batches[bi] : cap;
@@ -290,7 +299,7 @@ void sx_sched_decide(const struct sx_sched *state, uint64_t now, struct sx_sched
         }
         if (!any_free)
             continue; /* a completion will ask again; go on for the holds of later models */
-        struct option o = choose(state, (unsigned)next, now);
+        struct option o = choose(state, m, (unsigned)next, now, 0);
         if (o.start > 0)
             continue; /* it is better to wait for a wider or another group */
         ret_action->kind = SX_SCHED_START;
@@ -308,27 +317,33 @@ uint64_t sx_sched_predict_finish(const struct sx_sched *state, unsigned model, u
                                  uint64_t now, uint64_t *ret_wait_ns)
 {
     const struct sx_sched_model *m = state->models[model];
+    const struct sx_cost *c = m->cost;
     /* Unit-time that is ahead of it: what runs, and all that waits at its most efficient. */
-    double ahead = 0;
+    double ahead = 0, others = 0;
+    bool any_free = false;
     for (unsigned u = 0; u < state->n_units; u++) {
+        any_free = any_free || !state->busy[u];
         if (state->busy[u] && state->free_at[u] > now)
             ahead += (double)(state->free_at[u] - now);
     }
-    for (unsigned i = 0; i < state->n_models; i++)
-        ahead += state->models[i]->queued * state->models[i]->cost->unit_ns;
-    double wait = ahead / state->n_units;
-    /* Behind a queue it runs as the queue does; with none, at the narrowest, which is the
-     * slowest that it can be. */
-    double run = sx_cost_ns(m->cost, samples, 0);
-    if (m->cost->unit_ns > 0 && m->queued) {
-        unsigned wi = sx_cost_width_index(m->cost, m->cost->unit_width);
-        unsigned batch = m->queued + samples;
-        if (batch > m->cost->unit_batch)
-            batch = m->cost->unit_batch;
-        double batched = sx_cost_ns(m->cost, batch > samples ? batch : samples, wi);
-        run = batched > run ? batched : run;
+    for (unsigned i = 0; i < state->n_models; i++) {
+        if (i != model)
+            others += state->models[i]->queued * state->models[i]->cost->unit_ns;
     }
+    ahead += others + m->queued * c->unit_ns;
+    double wait = ahead / state->n_units;
     if (ret_wait_ns)
         *ret_wait_ns = (uint64_t)wait;
-    return sx_time_add(now, (uint64_t)(wait + run));
+    /* With none before it, at the narrowest, which is the slowest that it can be. */
+    if (c->unit_ns <= 0 || (any_free && !m->queued))
+        return sx_time_add(now, (uint64_t)(wait + sx_cost_ns(c, samples, 0)));
+    /* Else as the last of the queue, which is run as it would be without deadlines: the one that
+     * arrives now has the latest, and a batch that is too large for it is not chosen. */
+    struct sx_sched_model with = *m;
+    with.queued += samples;
+    with.head_deadline = SX_NEVER;
+    if (!m->queued)
+        with.head_samples = samples;
+    struct option o = choose(state, &with, model, now, others / state->n_units);
+    return sx_time_add(now, (uint64_t)o.end);
 }
