@@ -12,6 +12,7 @@
 #define MAX_SMALL_BODY (1u << 20)   /* of requests that are not infer */
 #define MAX_DISCARD    (256u << 20) /* of a body that is refused: read so that the client listens */
 #define FIRST_CHUNK    (64u << 10)
+#define PRECHECK_BODY  (64u << 10) /* smaller ones cost no more than asking */
 
 /* --- life ---------------------------------------------------------------------------- */
 
@@ -209,8 +210,22 @@ static bool reserve_body(struct call *call, size_t size)
     return true;
 }
 
+/* The JSON before binary tensors has come with the first piece: may the rest stay away?  Not when
+ * the request sets a deadline or rank of its own, which only the parser can tell. */
+static void precheck(struct call *call, const char *data, size_t size)
+{
+    if (call->json_len <= 0 || (size_t)call->json_len > size ||
+        call->content_length < PRECHECK_BODY ||
+        memmem(data, (size_t)call->json_len, "\"timeout\"", 9) ||
+        memmem(data, (size_t)call->json_len, "\"priority\"", 10))
+        return;
+    call->discard = sx_server_precheck(call->httpd->config.server, call->model, &call->err);
+}
+
 bool sx_call_body(struct call *call, const char *data, size_t size)
 {
+    if (!call->discard && !call->body_len && call->target.route == ROUTE_INFER)
+        precheck(call, data, size);
     if (!call->discard && call->body_len + size > body_limit(call)) {
         fail_too_large(call, 0);
         call->discard = true;

@@ -71,6 +71,8 @@ static int setup(void **state)
     load("slow", "input x FP32 1\noutput y FP32 1\ntime base_us=300000\n", "");
     load("text", "input x BYTES -1 1\noutput y BYTES -1 1\ntime base_us=10\n", "");
     load("big", "input x FP32 -1\noutput y FP32 -1\ntime base_us=10\n", "max_batch_size: 0");
+    load("wide", "input x FP32 20000\noutput y FP32 20000\ntime base_us=300000\n",
+         "parameters { key: \"objective_ms\" value { string_value: \"700\" } }");
     struct sx_httpd_config hc = {.server = f.server, .max_body = 4 << 20, .idle_timeout_s = 2};
     if (sx_httpd_create(&hc, &f.httpd, &err))
         fail_msg("%s", err.message);
@@ -537,6 +539,59 @@ static void test_timeout(void **state)
     sx_sbuf_free(&r.text);
 }
 
+/* 80 KiB of tensor for `wide`, of which the JSON says too little when it is to be found wrong. */
+static void wide_request(struct sx_sbuf *s, bool wrong, const char *parameters)
+{
+    enum { N = 20000 };
+    static char body[512 + 4 * N];
+    char headers[64];
+    int json = snprintf(body, 512,
+                        "{%s\"inputs\":[{\"name\":\"x\",\"shape\":[%d],\"datatype\":\"FP32\","
+                        "\"parameters\":{\"binary_data_size\":%d}}]}",
+                        parameters, N, wrong ? 8 : 4 * N);
+    memset(body + json, 0, sizeof(body) - (size_t)json);
+    snprintf(headers, sizeof(headers), "Inference-Header-Content-Length: %d\r\n", json);
+    sx_sbuf_clear(s);
+    post(s, "/v2/models/wide/infer", headers, body, (size_t)json + 4 * N);
+}
+
+/* Under overload a request is refused by its head: its tensors are neither kept nor looked at.  One
+ * with a deadline of its own is read first. */
+static void test_refused_by_its_head(void **state)
+{
+    (void)state;
+    struct reply r = {0};
+    struct sx_sbuf s = {0};
+    wide_request(&s, false, "");
+    assert_int_equal(ask(s.data, s.len, &r), 200); /* now its time is known */
+    int fd[8];
+    for (int i = 0; i < 8; i++) {
+        fd[i] = dial(f.port);
+        give(fd[i], s.data, s.len);
+    }
+    struct sx_model_stats *stats;
+    for (bool full = false; !full;) { /* until all have been taken or refused */
+        stats = stats_of("wide");
+        full = stats->pending + stats->running + stats->success - 1 + stats->rejected >= 8;
+        free(stats);
+    }
+    wide_request(&s, true, "");
+    assert_int_equal(ask(s.data, s.len, &r), 503);
+    has(&r, "Request timeout expired");
+    wide_request(&s, true, "\"parameters\":{\"timeout\":9000000},");
+    assert_int_equal(ask(s.data, s.len, &r), 400);
+    stats = stats_of("wide");
+    assert_true(stats->rejected >= 1);
+    free(stats);
+    for (int i = 0; i < 8; i++) {
+        assert_true(receive(fd[i], &r));
+        assert_true(r.status == 200 || r.status == 503);
+        close(fd[i]);
+    }
+    sx_sbuf_free(&s);
+    sx_sbuf_free(&r.text);
+}
+
 static void *hammer(void *arg)
 {
     struct sx_sbuf s = {0};
@@ -640,12 +695,19 @@ static void test_stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_documents),    cmocka_unit_test(test_infer_json),
-        cmocka_unit_test(test_infer_binary), cmocka_unit_test(test_chunked),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_binary_to_json),
-        cmocka_unit_test(test_gone),         cmocka_unit_test(test_half_closed),
-        cmocka_unit_test(test_timeout),      cmocka_unit_test(test_many),
-        cmocka_unit_test(test_port_in_use),  cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_infer_json),
+        cmocka_unit_test(test_infer_binary),
+        cmocka_unit_test(test_chunked),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_binary_to_json),
+        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_half_closed),
+        cmocka_unit_test(test_timeout),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_port_in_use),
+        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_refused_by_its_head),
         cmocka_unit_test(test_stop),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -227,8 +227,8 @@ static struct option rollout(const struct sx_sched_model *m, uint64_t now, doubl
     return o;
 }
 
-/* How to run the queue that `m` describes, of models[model], when each group has `before` ns of other
- * work to do first. */
+/* How to run the queue that `m` describes, of models[model], when each group has `before` ns of
+ * other work to do first. */
 static struct option choose(const struct sx_sched *state, const struct sx_sched_model *m,
                             unsigned model, uint64_t now, double before)
 {

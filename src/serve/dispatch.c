@@ -332,6 +332,37 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
     return SX_OK;
 }
 
+/* It arrives now: its deadline, and may it come in?  [lock] held. */
+static enum sx_rc arrive(struct sx_server *s, struct sx_model *m, struct sx_request *r,
+                         struct sx_err *err)
+{
+    uint64_t timeout = r->timeout_ns ? r->timeout_ns : m->config.default_timeout_ns;
+    uint64_t now = sx_clock_now(s->clock);
+    r->arrival_ns = now;
+    r->deadline_ns = sx_time_add(now, timeout);
+    r->end_by_ns = r->deadline_ns - (timeout / 10 < RESERVE_NS ? timeout / 10 : RESERVE_NS);
+    return admit(s, m, r, now, err);
+}
+
+static void count_arrival(struct sx_model *m, const struct sx_request *r)
+{
+    bool alone = !m->queued_requests && !m->running_requests;
+    sx_arrivals_add(&m->sched.arrivals, &m->cost, r->arrival_ns, r->samples, alone);
+}
+
+enum sx_rc sx_server_precheck(struct sx_server *s, struct sx_model *m, struct sx_err *err)
+{
+    struct sx_request one = {.model = m, .samples = 1};
+    pthread_mutex_lock(&s->lock);
+    enum sx_rc rc = arrive(s, m, &one, err);
+    if (rc) {
+        count_arrival(m, &one);
+        m->stats->rejected++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
 enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_err *err)
 {
     struct sx_model *m = r->model;
@@ -344,15 +375,9 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
     }
     struct outcome o;
     sx_outcome_init(&o);
-    uint64_t timeout = r->timeout_ns ? r->timeout_ns : m->config.default_timeout_ns;
     pthread_mutex_lock(&s->lock);
-    uint64_t now = sx_clock_now(s->clock);
-    r->arrival_ns = now;
-    r->deadline_ns = sx_time_add(now, timeout);
-    r->end_by_ns = r->deadline_ns - (timeout / 10 < RESERVE_NS ? timeout / 10 : RESERVE_NS);
-    bool alone = !m->queued_requests && !m->running_requests;
-    sx_arrivals_add(&m->sched.arrivals, &m->cost, now, r->samples, alone);
-    rc = admit(s, m, r, now, err);
+    rc = arrive(s, m, r, err);
+    count_arrival(m, r);
     if (rc) {
         m->stats->rejected++;
     } else {
@@ -360,7 +385,7 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
         sx_queue_insert(m, r);
         /* With every unit busy nothing can start now; a completion will ask again.  Only a new
          * head needs the alarm. */
-        sx_server_pump(s, now, &o);
+        sx_server_pump(s, r->arrival_ns, &o);
     }
     pthread_mutex_unlock(&s->lock);
     sx_server_flush(s, &o);
