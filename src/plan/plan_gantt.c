@@ -201,22 +201,22 @@ static void add_spans(const struct picture *p, int top, const struct sx_plan_spa
         add_span(p, &spans[i], spans[i].job - first, top + GROUP, fetches);
 }
 
+/* Colours as plain rules, and once more for dark pages: many renderers know neither variables nor
+ * media queries, and would draw all in black. */
 static const char style[] =
     "<style>"
-    "svg{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif;"
-    "--bg:#fff;--fg:#1c2230;--dim:#667085;--lane:#f4f5f8;--grid:#e4e7ec;--in:#fff;"
-    "--c0:#1769e0;--c1:#c85a10;--c2:#0c8068;--c3:#9b3fc2;--c4:#946d00;--c5:#d1345b;--c6:#4a7c2a;"
-    "--c7:#5a6b86}"
-    "@media (prefers-color-scheme:dark){svg{--bg:#1a1f29;--fg:#e6e9ef;--dim:#98a2b3;"
-    "--lane:#222937;--grid:#323a4a;--in:#12151c;"
-    "--c0:#6aa7ff;--c1:#ff9e57;--c2:#41d1b0;--c3:#d08cf0;--c4:#e7bd45;--c5:#ff7d9d;--c6:#9bd06f;"
-    "--c7:#a9b8d0}}"
-    ".bg{fill:var(--bg)}.lane{fill:var(--lane)}.grid{stroke:var(--grid);fill:none}"
-    "text{fill:var(--dim)}.title{font-size:17px;font-weight:650;fill:var(--fg)}"
-    ".head{font-size:13px;font-weight:600;fill:var(--fg)}.name{font-size:13px;fill:var(--fg)}"
-    ".in{fill:var(--in);font-weight:600}.fetch{fill:var(--bg);opacity:.55}"
-    ".c0{fill:var(--c0)}.c1{fill:var(--c1)}.c2{fill:var(--c2)}.c3{fill:var(--c3)}"
-    ".c4{fill:var(--c4)}.c5{fill:var(--c5)}.c6{fill:var(--c6)}.c7{fill:var(--c7)}"
+    "svg{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif}"
+    ".bg{fill:#fff}.lane{fill:#f4f5f8}.grid{stroke:#e4e7ec;fill:none}"
+    "text{fill:#667085}.title{font-size:17px;font-weight:650;fill:#1c2230}"
+    ".head{font-size:13px;font-weight:600;fill:#1c2230}.name{font-size:13px;fill:#1c2230}"
+    ".in{fill:#fff;font-weight:600}.fetch{fill:#fff;opacity:.55}"
+    ".c0{fill:#1769e0}.c1{fill:#c85a10}.c2{fill:#0c8068}.c3{fill:#9b3fc2}"
+    ".c4{fill:#946d00}.c5{fill:#d1345b}.c6{fill:#4a7c2a}.c7{fill:#5a6b86}"
+    "@media (prefers-color-scheme:dark){"
+    ".bg{fill:#1a1f29}.lane{fill:#222937}.grid{stroke:#323a4a}"
+    "text{fill:#98a2b3}.title,.head,.name{fill:#e6e9ef}.in{fill:#12151c}.fetch{fill:#1a1f29}"
+    ".c0{fill:#6aa7ff}.c1{fill:#ff9e57}.c2{fill:#41d1b0}.c3{fill:#d08cf0}"
+    ".c4{fill:#e7bd45}.c5{fill:#ff7d9d}.c6{fill:#9bd06f}.c7{fill:#a9b8d0}}"
     "</style>\n";
 
 static void add_title(const struct picture *p)
