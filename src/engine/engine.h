@@ -29,8 +29,10 @@
 #include "graph/dag.h"
 #include "tensor/tensor.h"
 
+struct sx_device;
 struct sx_engine;
 struct sx_engine_model;
+struct sx_machine;
 struct sx_session;
 
 /* An input or output of a model. */
@@ -113,6 +115,19 @@ enum sx_rc sx_engine_profile(struct sx_engine_model *model, unsigned batch, unsi
                              const int *cpus, unsigned runs, bool (*tick)(void *user, double done),
                              void *user, double *ret_node_ns, double *ret_spread_ns,
                              double ret_whole[2], struct sx_err *err);
+/* Measure with it on the first `units` of a device and put the table into the profile, whose key is
+ * that of this model.  The calling thread stays bound to the device's first core, as a worker is.
+ * SX_INVALID: the device has not so many units. */
+enum sx_rc sx_engine_profile_table(struct sx_engine_model *model, const struct sx_machine *machine,
+                                   const struct sx_device *device, unsigned units, unsigned batch,
+                                   unsigned runs, bool (*tick)(void *user, double done), void *user,
+                                   struct sx_profile *profile, struct sx_err *err);
+/* Measure copies between each two kinds of a machine's devices and put their costs into the
+ * profile; with `anew` also those that it has.  *ret_changed becomes true if there were any; it is
+ * not touched else.  Some milliseconds for each. */
+enum sx_rc sx_engine_profile_links(const struct sx_machine *machine, bool anew,
+                                   struct sx_profile *profile, bool *ret_changed,
+                                   struct sx_err *err);
 
 /* --- session -------------------------------------------------------------------------------- */
 

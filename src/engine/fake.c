@@ -8,7 +8,7 @@
  *
  *     input  NAME TYPE [DIM...] [optional]     DIM -1: free; no DIM: a scalar
  *     output NAME TYPE [DIM...] [sum]
- *     time   base_us=500 per_sample_us=100 serial=0.2 spin=1
+ *     time   base_us=500 per_sample_us=100 serial=0.2 spin=1 slow=10 slow_over=1000
  *     fail   open | session | nth=K | value=V
  *     chain  N [bytes=B]
  *
@@ -21,7 +21,9 @@
  *
  * How long it takes.  (base_us + samples * per_sample_us) * (serial + (1 - serial) / width):
  * Amdahl's law.  In real time the caller sleeps to the deadline (`spin=1`: computes until
- * then); in virtual time the duration is only reported.
+ * then); in virtual time the duration is only reported.  slow=F slow_over=V: F times as long when
+ * the first element of the first input is over V, so that who sends it chooses when a model's cost
+ * drifts.
  *
  * `chain N`: the model can be cut (fake_stage.c): it is N operators in a row, each of which takes
  * an equal share of the time.  All but the last hand on the first input as it is; the last one
@@ -137,6 +139,10 @@ static enum sx_rc parse_settings(struct fake_model *m, char *rest, bool time, st
             m->per_sample_us = v;
         else if (time && eq && !strcmp(w, "serial") && v >= 0 && v <= 1)
             m->serial = v;
+        else if (time && eq && !strcmp(w, "slow") && v > 0)
+            m->slow = v;
+        else if (time && eq && !strcmp(w, "slow_over"))
+            m->slow_over = v;
         else if (time && eq && !strcmp(w, "spin"))
             m->spin = v != 0;
         else if (!time && eq && !strcmp(w, "nth") && v >= 1)
@@ -493,6 +499,8 @@ static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *i
     us += m->per_sample_us *
           (double)(inputs[0].dtype ? n_samples(&m->base.inputs[0], &inputs[0]) : 1);
     us *= m->serial + (1 - m->serial) / session->width;
+    if (m->slow > 0 && inputs[0].dtype && inputs[0].nbytes && element(&inputs[0], 0) > m->slow_over)
+        us *= m->slow;
     if (m->chain)
         us *= (double)(m->last - m->first + 1) / m->chain;
     if (m->base.engine->virtual_time) {

@@ -162,6 +162,8 @@ enum sx_rc sx_fake_open_stage(struct sx_engine_model *model, const uint32_t *nod
     s->base.is_stage = true;
     s->base_us = m->base_us;
     s->per_sample_us = m->per_sample_us;
+    s->slow = m->slow;
+    s->slow_over = m->slow_over;
     s->serial = m->serial;
     s->spin = m->spin;
     s->fail_session = m->fail_session;

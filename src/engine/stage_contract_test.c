@@ -13,8 +13,10 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <sched.h>
 
 #include "engine/stage_test.h"
+#include "machine/machine.h"
 
 /* --- the contract -------------------------------------------------------------------- */
 
@@ -143,6 +145,44 @@ static void test_profile(void **state)
     sx_engine_close_model(m);
 }
 
+static void test_profile_table(void **state)
+{
+    (void)state;
+    struct sx_engine_model *m = open_at(engine, path_of("row"));
+    struct sx_unit units[2] = {{.cpu = 0}, {.cpu = 0}};
+    struct sx_device device = {.name = "cpu", .kind = "cpu", .n_units = 2};
+    const struct sx_machine machine = {
+        .units = units, .n_units = 2, .devices = &device, .n_devices = 1};
+    struct sx_profile p = {0};
+    struct sx_err err = {0};
+    cpu_set_t cores;
+    assert_int_equal(sched_getaffinity(0, sizeof cores, &cores), 0);
+    assert_int_equal(sx_engine_profile_key(m, "here", &p.key, NULL), SX_OK);
+    for (unsigned n = 1; n <= 2; n++)
+        if (sx_engine_profile_table(m, &machine, &device, n, 3, 2, NULL, NULL, &p, &err))
+            fail_msg("%s", err.message);
+    assert_int_equal(p.n_tables, 2);
+    for (unsigned n = 1; n <= 2; n++) {
+        const struct sx_profile_table *t = sx_profile_get(&p, "cpu", n, 3);
+        assert_non_null(t);
+        assert_true(t->runs == 2 && t->whole_ns > 0 && t->node_ns[0] > 0);
+    }
+    assert_int_equal(sx_engine_profile_table(m, &machine, &device, 3, 3, 2, NULL, NULL, &p, &err),
+                     SX_INVALID);
+    assert_int_equal(sx_engine_profile_table(m, &machine, &device, 0, 3, 2, NULL, NULL, &p, &err),
+                     SX_INVALID);
+    assert_int_equal(sx_engine_profile_table(m, &machine, &device, 1, 0, 2, NULL, NULL, &p, &err),
+                     SX_INVALID);
+    p.key.n_nodes++; /* of another model */
+    assert_int_equal(sx_engine_profile_table(m, &machine, &device, 1, 3, 2, NULL, NULL, &p, &err),
+                     SX_INVALID);
+    p.key.n_nodes--;
+    assert_int_equal(p.n_tables, 2);
+    sx_profile_fini(&p);
+    sx_engine_close_model(m);
+    sched_setaffinity(0, sizeof cores, &cores);
+}
+
 /* --- the fake only ------------------------------------------------------------------- */
 
 static void test_fake_chain(void **state)
@@ -243,14 +283,9 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CBOTH(test_row),
-        CBOTH(test_bad_stages),
-        CBOTH(test_stage_inputs),
-        CBOTH(test_profile),
-        FAKE(test_profile),
-        CFAKE(test_fake_chain),
-        CFAKE(test_fake_bad_chains),
-        CFAKE(test_fake_stage_failures),
+        CBOTH(test_row),        CBOTH(test_bad_stages),      CBOTH(test_stage_inputs),
+        CBOTH(test_profile),    FAKE(test_profile),          CBOTH(test_profile_table),
+        CFAKE(test_fake_chain), CFAKE(test_fake_bad_chains), CFAKE(test_fake_stage_failures),
     };
     return cmocka_run_group_tests(tests, setup, drop_dir);
 }
