@@ -41,6 +41,57 @@ void sx_arrival_gamma(struct sx_arrival *a, double rate, double shape, uint64_t 
     a->shape = shape;
 }
 
+void sx_arrival_bursts(struct sx_arrival *a, double on, double off, double on_seconds,
+                       double off_seconds, uint64_t seed)
+{
+    assert(on > 0 && off >= 0 && on_seconds > 0 && off_seconds > 0);
+    init(a, SX_ARRIVAL_BURSTS, 0, seed);
+    a->rate = (on * on_seconds + off * off_seconds) / (on_seconds + off_seconds);
+    a->rates[0] = on;
+    a->rates[1] = off;
+    a->lengths[0] = on_seconds * 1e9;
+    a->lengths[1] = off_seconds * 1e9;
+    a->until = sx_rng_exponential(&a->rng, a->lengths[0]);
+}
+
+void sx_arrival_step(struct sx_arrival *a, double before, double after, double at_seconds,
+                     uint64_t seed)
+{
+    assert(before >= 0 && after >= 0 && before + after > 0 && at_seconds >= 0);
+    init(a, SX_ARRIVAL_STEP, before, seed);
+    a->rates[0] = before;
+    a->rates[1] = after;
+    a->until = a->lengths[0] = at_seconds * 1e9;
+}
+
+void sx_arrival_wave(struct sx_arrival *a, double rate, double amplitude, double period_seconds,
+                     uint64_t seed)
+{
+    assert(rate > 0 && amplitude >= 0 && amplitude <= 1 && period_seconds > 0);
+    init(a, SX_ARRIVAL_WAVE, rate, seed);
+    a->rates[0] = rate;
+    a->rates[1] = amplitude;
+    a->lengths[0] = period_seconds * 1e9;
+}
+
+void sx_arrival_counts(struct sx_arrival *a, uint32_t *counts, size_t n, uint64_t unit,
+                       double shape, uint64_t seed)
+{
+    assert(unit > 0 && shape > 0);
+    init(a, SX_ARRIVAL_COUNTS, 0, seed);
+    a->counts = counts;
+    a->n_counts = n;
+    a->period = unit;
+    a->shape = shape;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += counts[i];
+    if (n)
+        a->rate = sum / ((double)n * (double)unit) * 1e9;
+    a->left = n ? counts[0] : 0;
+    a->until = (double)unit;
+}
+
 /* --- traces -------------------------------------------------------------------------------------
  */
 
@@ -167,6 +218,54 @@ enum sx_rc sx_arrival_file(struct sx_arrival *a, const char *path, enum sx_trace
 /* --- drawing ------------------------------------------------------------------------------------
  */
 
+/* Exponential gaps have no memory: what is left of one at a change of the rate is drawn anew. */
+static bool next_of_two_rates(struct sx_arrival *a)
+{
+    for (;;) {
+        double rate = a->rates[a->phase];
+        double at = rate > 0 ? a->at + sx_rng_exponential(&a->rng, 1e9 / rate) : INFINITY;
+        bool last = a->kind == SX_ARRIVAL_STEP && a->phase == 1;
+        if (at < a->until || last) {
+            a->at = at;
+            return at < (double)SX_NEVER;
+        }
+        a->at = a->until;
+        a->phase = !a->phase;
+        if (a->kind == SX_ARRIVAL_BURSTS)
+            a->until += sx_rng_exponential(&a->rng, a->lengths[a->phase]);
+    }
+}
+
+/* Thinning (Lewis and Shedler, 1979): candidates at the highest rate, kept with the present one's
+ * share of it. */
+static void next_of_wave(struct sx_arrival *a)
+{
+    double most = a->rates[0] * (1 + a->rates[1]), rate;
+    do {
+        a->at += sx_rng_exponential(&a->rng, 1e9 / most);
+        rate = a->rates[0] * (1 + a->rates[1] * sin(2 * M_PI * a->at / a->lengths[0]));
+    } while (sx_rng_double(&a->rng) * most >= rate);
+}
+
+/* The first of k + 1 equal gamma gaps takes a share of what is left of the period that has a beta
+ * distribution: a quotient of gamma numbers. */
+static bool next_of_counts(struct sx_arrival *a)
+{
+    while (a->left == 0) {
+        a->at = a->until;
+        if (++a->phase >= a->n_counts)
+            return false;
+        a->left = a->counts[a->phase];
+        a->until += (double)a->period;
+    }
+    double gap = sx_rng_gamma(&a->rng, a->shape, a->shape);
+    double rest = sx_rng_gamma(&a->rng, a->shape * a->left, a->shape * a->left);
+    if (gap + rest > 0)
+        a->at += (a->until - a->at) * gap / (gap + rest);
+    a->left--;
+    return true;
+}
+
 uint64_t sx_arrival_next(struct sx_arrival *a)
 {
     uint64_t n = a->count++;
@@ -186,6 +285,18 @@ uint64_t sx_arrival_next(struct sx_arrival *a)
             return SX_NEVER;
         return round * a->period + a->times[n % a->n_times];
     }
+    case SX_ARRIVAL_BURSTS:
+    case SX_ARRIVAL_STEP:
+        if (!next_of_two_rates(a))
+            return SX_NEVER;
+        break;
+    case SX_ARRIVAL_WAVE:
+        next_of_wave(a);
+        break;
+    case SX_ARRIVAL_COUNTS:
+        if (!next_of_counts(a))
+            return SX_NEVER;
+        break;
     }
     return (uint64_t)a->at;
 }
@@ -193,5 +304,6 @@ uint64_t sx_arrival_next(struct sx_arrival *a)
 void sx_arrival_fini(struct sx_arrival *a)
 {
     free(a->times);
+    free(a->counts);
     memset(a, 0, sizeof(*a));
 }

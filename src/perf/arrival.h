@@ -24,6 +24,10 @@ enum sx_arrival_kind {
     SX_ARRIVAL_POISSON,  /* independent requests: exponential gaps */
     SX_ARRIVAL_GAMMA,    /* bursts: gamma gaps, coefficient of variation 1/sqrt(shape) */
     SX_ARRIVAL_TIMES,    /* times from a file */
+    SX_ARRIVAL_BURSTS,   /* Poisson at two rates that alternate after exponential times (MMPP) */
+    SX_ARRIVAL_STEP,     /* Poisson whose rate changes once */
+    SX_ARRIVAL_WAVE,     /* Poisson whose rate is a sine: a day */
+    SX_ARRIVAL_COUNTS,   /* so many in each period, spread inside it as they are drawn */
 };
 
 /* What the numbers in a file of times mean. */
@@ -36,19 +40,44 @@ enum sx_trace_format {
 struct sx_arrival {
     enum sx_arrival_kind kind;
     double rate;  /* requests per second, mean */
-    double shape; /* of the gamma distribution */
+    double shape; /* of the gamma distribution: of gaps, or of those inside a period */
     double at;    /* ns; the last time given out */
     uint64_t count;
     struct sx_rng rng;
     uint64_t *times; /* of SX_ARRIVAL_TIMES, owned; ns since start */
     size_t n_times;
-    uint64_t period; /* when the times start again; 0: they don't */
+    uint64_t period;   /* when the times start again, 0: they don't; the length of one count */
+    double rates[2];   /* BURSTS: on, off; STEP: before, after; WAVE: mean, amplitude */
+    double lengths[2]; /* ns; BURSTS: mean length of on, off; STEP: when; WAVE: period */
+    double until;      /* ns; end of the present state, or of the present count's period */
+    unsigned phase;    /* which of the two rates holds */
+    uint32_t *counts;  /* of SX_ARRIVAL_COUNTS, owned */
+    size_t n_counts;
+    uint32_t left; /* of the present count */
 };
 
 /* Rates are in requests per second, > 0. */
 void sx_arrival_constant(struct sx_arrival *a, double rate);
 void sx_arrival_poisson(struct sx_arrival *a, double rate, uint64_t seed);
 void sx_arrival_gamma(struct sx_arrival *a, double rate, double shape, uint64_t seed);
+
+/* Loads that are not the same all the time.  Random numbers alone decide within them, so the same
+ * seed gives the same times.
+ *   bursts  starts in the first state, which is Poisson of rate `on`, > 0; after a random time of
+ *           mean `on_seconds` it is `off`, >= 0, for a mean of `off_seconds`, and so on
+ *   step    `before` until `at_seconds`, then `after`; one of them > 0
+ *   wave    rate * (1 + amplitude * sin(2 pi t / period)), 0 <= amplitude <= 1 */
+void sx_arrival_bursts(struct sx_arrival *a, double on, double off, double on_seconds,
+                       double off_seconds, uint64_t seed);
+void sx_arrival_step(struct sx_arrival *a, double before, double after, double at_seconds,
+                     uint64_t seed);
+void sx_arrival_wave(struct sx_arrival *a, double rate, double amplitude, double period_seconds,
+                     uint64_t seed);
+/* counts[i] requests in period i, of `unit` ns.  The gaps in a period with n requests are n + 1
+ * gamma numbers of this shape, scaled to fill it: 1 is a Poisson process given its counts, less is
+ * more bursty.  Drawn one by one, so memory is the counts'.  Takes `counts` (malloc'ed) over. */
+void sx_arrival_counts(struct sx_arrival *a, uint32_t *counts, size_t n, uint64_t unit,
+                       double shape, uint64_t seed);
 
 /* Parse text with one number a line; blank lines and what follows '#' are skipped, and of a line
  * with commas the first field counts.  `name` is for messages, which name the line.  `unit` is in
