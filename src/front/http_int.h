@@ -37,6 +37,7 @@ enum route {
     ROUTE_MODEL_STATS,
     ROUTE_ALL_STATS,
     ROUTE_INDEX,
+    ROUTE_PLAN,
     ROUTE_INFER,
 };
 

@@ -227,6 +227,8 @@ static void test_documents(void **state)
         {"/v2x", 404, "Not Found"},
         {QUICK, 405, "{\"error\":\"Method Not Allowed\"}"},
         {"/v2/repository/index", 405, "Method Not Allowed"},
+        {"/v2/plan", 200, "{\"policy\":\"fair\",\"sharing\":true,\"verdict\":\""},
+        {"/v2/plan/x", 404, "Not Found"},
     };
     for (size_t i = 0; i < sizeof(gets) / sizeof(*gets); i++) {
         if (get(gets[i].path, &r) != gets[i].status)
@@ -234,6 +236,7 @@ static void test_documents(void **state)
         has(&r, gets[i].text);
     }
     assert_int_equal(post_json("/v2/health/live", "", &r), 405);
+    assert_int_equal(post_json("/v2/plan", "", &r), 405);
     assert_int_equal(post_json("/v2/repository/index", "", &r), 200);
     has(&r, "{\"name\":\"big\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\"}");
     assert_int_equal(post_json("/v2/repository/index", "{\"ready\":true}", &r), 200);

@@ -86,6 +86,7 @@ enum sx_rc sx_route(const char *method, const char *url, struct target *ret_targ
         {"/health/live", "GET", ROUTE_LIVE},
         {"/health/ready", "GET", ROUTE_READY},
         {"/repository/index", "POST", ROUTE_INDEX},
+        {"/plan", "GET", ROUTE_PLAN},
     };
     struct target t = {0};
     const char *expected = "GET";
@@ -190,6 +191,18 @@ static void put_index(struct call *call)
     free(entries);
 }
 
+static void put_plan(struct call *call)
+{
+    struct sx_server_plan plan;
+    enum sx_rc rc = sx_server_get_plan(call->httpd->config.server, &plan);
+    if (rc) {
+        sx_fail(&call->err, rc, "out of memory");
+        return;
+    }
+    sx_v2_put_plan(&call->v2.json, &plan);
+    sx_server_plan_fini(&plan);
+}
+
 static void put_model_ready(struct call *call)
 {
     struct sx_sbuf *s = &call->v2.json;
@@ -233,6 +246,9 @@ void sx_route_document(struct call *call)
         break;
     case ROUTE_INDEX:
         put_index(call);
+        break;
+    case ROUTE_PLAN:
+        put_plan(call);
         break;
     case ROUTE_ERROR:
     case ROUTE_INFER:

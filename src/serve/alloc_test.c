@@ -62,7 +62,7 @@ static void on_done(struct sx_request *r)
     sx_request_release(r);
 }
 
-static void send(struct sx_server *server, struct sx_model *model)
+static void ask(struct sx_server *server, struct sx_model *model)
 {
     struct sx_request *r;
     const int64_t dims[] = {1, 4};
@@ -74,16 +74,16 @@ static void send(struct sx_server *server, struct sx_model *model)
     assert_int_equal(sx_server_infer(server, r, NULL), SX_OK);
 }
 
-static void round_of(struct sx_server *server, struct sx_model *model)
+static void round_of(struct sx_server *server, struct sx_model **models, int n)
 {
     for (int i = 0; i < 50; i++)
-        send(server, model);
+        ask(server, models[i % n]);
     sx_exec_advance(sx_server_exec(server), SX_NEVER);
 }
 
-static void a_warm_request_allocates_nothing(void **state)
+/* With several models the share decides, and plans anew as the rates are learnt. */
+static void warm_requests_allocate_nothing(int n)
 {
-    (void)state;
     static const char spec[] = "input x FP32 -1 4\noutput y FP32 -1 4\ntime base_us=800\n";
     char path[] = "/tmp/sx-alloc-test-XXXXXX.fake";
     close(mkstemps(path, 5));
@@ -94,26 +94,48 @@ static void a_warm_request_allocates_nothing(void **state)
     struct sx_engine_config ec = {.name = "fake", .virtual_time = true};
     struct sx_server_config sc = {.machine = &machine, .exec = SX_EXEC_VIRTUAL};
     struct sx_server *server;
-    struct sx_model *model;
+    struct sx_model *models[3];
     assert_int_equal(sx_engine_create(&ec, &sc.engine, NULL), SX_OK);
     assert_int_equal(sx_server_create(&sc, &server, NULL), SX_OK);
-    assert_int_equal(sx_server_load(server, "m", 1, path, NULL, NULL), SX_OK);
-    assert_int_equal(sx_server_find(server, "m", 1, 0, &model, NULL), SX_OK);
-    for (int i = 0; i < 5; i++)
-        round_of(server, model);
+    for (int i = 0; i < n; i++) {
+        const char name[] = {(char)('a' + i), 0};
+        assert_int_equal(sx_server_load(server, name, 1, path, NULL, NULL), SX_OK);
+        assert_int_equal(sx_server_find(server, name, 1, 0, &models[i], NULL), SX_OK);
+    }
+    for (int i = 0; i < 25; i++) /* each model has been in as many jobs as it will be */
+        round_of(server, models, n);
     answered = 0;
     size_t before = calls;
     for (int i = 0; i < 20; i++)
-        round_of(server, model);
+        round_of(server, models, n);
     assert_int_equal(answered, 1000);
     assert_int_equal(calls - before, 0);
-    sx_model_unref(&model);
+    for (int i = 0; i < n; i++)
+        sx_model_unref(&models[i]);
     sx_server_destroy(server);
     sx_engine_destroy(sc.engine);
     unlink(path);
 }
+
+static void a_warm_request_allocates_nothing(void **state)
+{
+    (void)state;
+    warm_requests_allocate_nothing(1);
+}
+
+static void nor_with_several_models(void **state)
+{
+    (void)state;
+    warm_requests_allocate_nothing(3);
+}
 #else
 static void a_warm_request_allocates_nothing(void **state)
+{
+    (void)state;
+    skip();
+}
+
+static void nor_with_several_models(void **state)
 {
     (void)state;
     skip();
@@ -122,6 +144,7 @@ static void a_warm_request_allocates_nothing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_warm_request_allocates_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_warm_request_allocates_nothing),
+                                       cmocka_unit_test(nor_with_several_models)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

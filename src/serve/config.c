@@ -13,12 +13,18 @@
  */
 #include "serve/config.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "serve/pbtxt.h"
+
+/* Of what is left over, a model may get a thousand times as much as an ordinary one, or as little.
+ */
+#define MIN_WEIGHT 0.001
+#define MAX_WEIGHT 1000.0
 
 struct reader {
     const struct sx_pbtxt *tree;
@@ -427,6 +433,20 @@ static enum sx_rc parameter_ms(struct reader *r, node_t *node, const struct para
     return SX_OK;
 }
 
+/* A number as text, whole or not. */
+static enum sx_rc parameter_number(struct reader *r, node_t *node, const struct parameter *p,
+                                   double min, double max, bool whole, double *ret)
+{
+    char *end;
+    double v = strtod(p->value, &end);
+    if (end == p->value || *end || !(v >= min && v <= max) || (whole && v != floor(v)))
+        return FAIL_AT(r, SX_INVALID, node,
+                       "parameter '%s': expected a %snumber from %.10g to %.10g, got '%.64s'",
+                       p->key, whole ? "whole " : "", min, max, p->value);
+    *ret = v;
+    return SX_OK;
+}
+
 static enum sx_rc read_parameter(struct reader *r, node_t *node, void *to)
 {
     static const struct field fields[] = {{"key", read_key}, {"value", read_value}};
@@ -439,15 +459,18 @@ static enum sx_rc read_parameter(struct reader *r, node_t *node, void *to)
         return parameter_ms(r, node, &p, &c->objective_ns);
     if (strcmp(p.key, "timeout_ms") == 0)
         return parameter_ms(r, node, &p, &c->default_timeout_ns);
+    double v = 0;
+    if (strcmp(p.key, "weight") == 0)
+        return parameter_number(r, node, &p, MIN_WEIGHT, MAX_WEIGHT, false, &c->weight);
+    if (strcmp(p.key, "priority") == 0) {
+        rc = parameter_number(r, node, &p, -1000, 1000, true, &v);
+        c->priority = (int)v;
+        return rc;
+    }
     if (strcmp(p.key, "max_queue_size") == 0) {
-        char *end;
-        unsigned long long v = strtoull(p.value, &end, 10);
-        if (!*p.value || *end || v == 0 || v > UINT32_MAX)
-            return FAIL_AT(r, SX_INVALID, node,
-                           "parameter 'max_queue_size': expected a number above 0, got '%.64s'",
-                           p.value);
-        c->max_queue_size = v;
-        return SX_OK;
+        rc = parameter_number(r, node, &p, 1, UINT32_MAX, true, &v);
+        c->max_queue_size = (uint64_t)v;
+        return rc;
     }
     note(c, "parameters");
     return SX_OK;

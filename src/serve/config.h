@@ -10,6 +10,8 @@
  *
  * Our own settings travel in `parameters`, as other servers ignore those:
  *     parameters { key: "objective_ms" value { string_value: "50" } }
+ *     parameters { key: "weight"       value { string_value: "2" } }
+ *     parameters { key: "priority"     value { string_value: "-1" } }
  */
 #ifndef SX_SERVE_CONFIG_H
 #define SX_SERVE_CONFIG_H
@@ -61,6 +63,9 @@ struct sx_config {
     uint64_t max_queue_size;     /* requests that may wait; 0: not said */
     uint64_t default_timeout_ns; /* 0: not said */
     uint64_t objective_ns;       /* parameters["objective_ms"]; 0: none */
+    double weight;               /* parameters["weight"]: of the machine's spare time, against other
+                                    models; 0: not said, which is 1 */
+    int priority;                /* parameters["priority"]: lower is more important; 0: ordinary */
     char notes[256];             /* accepted fields that have no effect here, for the log */
 };
 

@@ -49,25 +49,26 @@ static void test_everything(void **state)
     (void)state;
     struct sx_config c;
     struct sx_err err;
-    assert_int_equal(
-        parse("name: \"m\"\n"
-              "platform: \"onnxruntime_onnx\"\n"
-              "max_batch_size: 16\n"
-              "default_model_filename: \"x.onnx\"\n"
-              "input [ { name: \"a\" data_type: TYPE_FP32 dims: [ 3 ] } ]\n"
-              "output { name: \"y\" data_type: TYPE_FP32 dims: 1 dims: 5\n"
-              "  reshape { shape: [ 5 ] } label_filename: \"l.txt\" }\n"
-              "version_policy: { specific { versions: [ 1, 3 ] } }\n"
-              "dynamic_batching { preferred_batch_size: [ 8, 4, 8 ]\n"
-              "  max_queue_delay_microseconds: 100\n"
-              "  default_queue_policy { default_timeout_microseconds: 2000\n"
-              "    allow_timeout_override: true max_queue_size: 64 } }\n"
-              "instance_group [ { kind: KIND_CPU count: 2 } ]\n"
-              "optimization { graph { level: 1 } }\n"
-              "instance_group { count: 1 }\n"
-              "parameters { key: \"objective_ms\" value { string_value: \"12.5\" } }\n",
-              &c, &err),
-        SX_OK);
+    assert_int_equal(parse("name: \"m\"\n"
+                           "platform: \"onnxruntime_onnx\"\n"
+                           "max_batch_size: 16\n"
+                           "default_model_filename: \"x.onnx\"\n"
+                           "input [ { name: \"a\" data_type: TYPE_FP32 dims: [ 3 ] } ]\n"
+                           "output { name: \"y\" data_type: TYPE_FP32 dims: 1 dims: 5\n"
+                           "  reshape { shape: [ 5 ] } label_filename: \"l.txt\" }\n"
+                           "version_policy: { specific { versions: [ 1, 3 ] } }\n"
+                           "dynamic_batching { preferred_batch_size: [ 8, 4, 8 ]\n"
+                           "  max_queue_delay_microseconds: 100\n"
+                           "  default_queue_policy { default_timeout_microseconds: 2000\n"
+                           "    allow_timeout_override: true max_queue_size: 64 } }\n"
+                           "instance_group [ { kind: KIND_CPU count: 2 } ]\n"
+                           "optimization { graph { level: 1 } }\n"
+                           "instance_group { count: 1 }\n"
+                           "parameters { key: \"objective_ms\" value { string_value: \"12.5\" } }\n"
+                           "parameters { key: \"weight\" value { string_value: \"2.5\" } }\n"
+                           "parameters { key: \"priority\" value { string_value: \"-3\" } }\n",
+                           &c, &err),
+                     SX_OK);
     assert_string_equal(c.name, "m");
     assert_true(c.has_max_batch_size && c.max_batch_size == 16);
     assert_string_equal(c.default_filename, "x.onnx");
@@ -83,6 +84,8 @@ static void test_everything(void **state)
     assert_int_equal(c.default_timeout_ns, 2000000);
     assert_int_equal(c.max_queue_size, 64);
     assert_int_equal(c.objective_ns, 12500000);
+    assert_true(c.weight == 2.5);
+    assert_int_equal(c.priority, -3);
     assert_string_equal(c.notes,
                         "label_filename, allow_timeout_override, instance_group, optimization");
     sx_config_fini(&c);
@@ -120,7 +123,14 @@ static void test_refused(void **state)
         {"parameters { key: 'objective_ms' value { string_value: 'soon' } }", SX_INVALID,
          "expected milliseconds above 0, got 'soon'"},
         {"parameters { key: 'objective_ms' value { string_value: '-1' } }", SX_INVALID, "above 0"},
-        {"parameters { key: 'max_queue_size' value { string_value: '0' } }", SX_INVALID, "above 0"},
+        {"parameters { key: 'weight' value { string_value: '0' } }", SX_INVALID, "'weight'"},
+        {"parameters { key: 'weight' value { string_value: 'nan' } }", SX_INVALID, "'weight'"},
+        {"parameters { key: 'weight' value { string_value: '2x' } }", SX_INVALID, "'2x'"},
+        {"parameters { key: 'priority' value { string_value: '1.5' } }", SX_INVALID,
+         "whole number"},
+        {"parameters { key: 'priority' value { string_value: '9999' } }", SX_INVALID, "9999"},
+        {"parameters { key: 'max_queue_size' value { string_value: '0' } }", SX_INVALID,
+         "whole number from 1"},
         {"version_policy { latest { num_versions: 0 } }", SX_INVALID, "out of range"},
         {"dynamic_batching: 1", SX_INVALID, "expected a message in braces, got '1'"},
         {"input {", SX_INVALID, "but the file ends"},

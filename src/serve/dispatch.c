@@ -11,7 +11,10 @@
  *       that, the alarm is set for then.
  *   D5  in_flight counts requests in D1's first two states, and profiling jobs.
  *
- * With several devices, fleet.c takes the place of the pump and of job_done.
+ *   D6  server->running holds the jobs of D2; each has a reference on its model.
+ *
+ * With several devices, fleet.c takes the place of the pump and of job_done; with several models on
+ * one device, share_run.c that of the pump's decisions.
  *
  * Threads: sx_server_infer in the caller's, job_done in a unit's, sx_server_alarm in the alarm's.
  */
@@ -35,28 +38,6 @@ void sx_outcome_init(struct outcome *o)
     o->flows_end = &o->flows;
 }
 
-/* Bring what the scheduler sees of a model up to date with its queue. */
-static void refresh(struct sx_model *m)
-{
-    struct sx_sched_model *v = &m->sched;
-    struct sx_request *head = sx_queue_head(m);
-    v->queued = head ? m->queued_samples : 0;
-    if (!head)
-        return;
-    v->head_samples = head->samples;
-    v->head_arrival = head->arrival_ns;
-    v->head_deadline = head->deadline_ns;
-    if (!m->varies)
-        return;
-    v->queued = 0; /* only neighbours of one shape share a batch */
-    SX_LIST_FOREACH (it, &m->queue) {
-        struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
-        if (r->shape_class != head->shape_class || v->queued >= m->max_batch)
-            break;
-        v->queued += r->samples;
-    }
-}
-
 static struct sx_job *take_job(struct sx_model *m)
 {
     struct sx_job *job = NULL;
@@ -74,6 +55,9 @@ static void job_done(struct sx_task *task);
 static void start_job(struct sx_server *s, struct sx_job *job, unsigned first_unit, unsigned width,
                       uint64_t predicted_ns, uint64_t now, struct outcome *o)
 {
+    atomic_fetch_add_explicit(&job->model->refs, 1, memory_order_relaxed);
+    sx_list_insert(&s->running, &job->running);
+    job->share_run = SX_NO_RUN;
     job->first_unit = first_unit;
     job->width = width;
     job->predicted_ns = predicted_ns;
@@ -93,11 +77,10 @@ static void start_job(struct sx_server *s, struct sx_job *job, unsigned first_un
     sx_list_insert(&o->start, &job->link);
 }
 
-/* Act on a START: move requests from the queue into a job.  False when nothing was started. */
-static bool start_batch(struct sx_server *s, const struct sx_sched_action *a, uint64_t now,
-                        struct outcome *o)
+bool sx_server_start_batch(struct sx_server *s, struct sx_model *m, const struct sx_start *a,
+                           uint64_t now, struct sx_job **ret_job, struct outcome *o)
 {
-    struct sx_model *m = s->models[a->model];
+    *ret_job = NULL;
     struct sx_job *job = take_job(m);
     if (!job)
         return false;
@@ -129,15 +112,13 @@ static bool start_batch(struct sx_server *s, const struct sx_sched_action *a, ui
                              ? a->predicted_ns
                              : (uint64_t)sx_cost_ns(&m->cost, job->samples, wi);
     start_job(s, job, a->first_unit, a->n_units, predicted, now, o);
+    *ret_job = job;
     return true;
 }
 
-void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
+/* Width follows load: the answer for one model, and for several under the policy "width". */
+static uint64_t pump_by_width(struct sx_server *s, uint64_t now, struct outcome *o)
 {
-    if (s->fleet) {
-        sx_fleet_pump(s, now, o);
-        return;
-    }
     struct sx_sched state = {.n_units = s->n_units,
                              .free_at = s->unit_free_at,
                              .busy = s->unit_busy,
@@ -147,13 +128,34 @@ void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
     for (;;) {
         for (unsigned i = 0; i < s->n_models; i++) {
             s->models[i]->earliest = sx_queue_expire_late(s, s->models[i], now, o);
-            refresh(s->models[i]);
+            sx_model_refresh(s->models[i]);
         }
         sx_sched_decide(&state, now, &a);
-        if (a.kind == SX_SCHED_WAIT || !start_batch(s, &a, now, o))
-            break;
+        if (a.kind == SX_SCHED_WAIT)
+            return a.wake_at;
+        struct sx_start start = {.batch = a.batch,
+                                 .first_unit = a.first_unit,
+                                 .n_units = a.n_units,
+                                 .predicted_ns = a.predicted_ns};
+        struct sx_job *job;
+        if (!sx_server_start_batch(s, s->models[a.model], &start, now, &job, o))
+            return SX_NEVER;
     }
-    uint64_t wake = a.kind == SX_SCHED_WAIT ? a.wake_at : SX_NEVER;
+}
+
+void sx_server_set_alarm(struct sx_server *s, uint64_t wake, uint64_t now)
+{
+    sx_exec_set_alarm(s->exec, sx_list_empty(&s->retired) ? wake : now);
+}
+
+void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
+{
+    if (s->fleet) {
+        sx_fleet_pump(s, now, o);
+        return;
+    }
+    bool sharing = sx_sharing_active(s);
+    uint64_t wake = sharing ? sx_sharing_pump(s, now, o) : pump_by_width(s, now, o);
     bool waiting = false;
     for (unsigned i = 0; i < s->n_models; i++) {
         if (!s->models[i]->queued_requests)
@@ -167,9 +169,10 @@ void sx_server_pump(struct sx_server *s, uint64_t now, struct outcome *o)
         if (job) {
             s->in_flight++;
             start_job(s, job, first, job->width, job->predicted_ns, now, o);
+            sx_sharing_note(s, job, now);
         }
     }
-    sx_exec_set_alarm(s->exec, wake);
+    sx_server_set_alarm(s, wake, now);
 }
 
 void sx_server_flush(struct sx_server *s, struct outcome *o)
@@ -244,6 +247,8 @@ static void job_done(struct sx_task *task)
     if (m->last_run_ns && job->start_ns > m->last_run_ns)
         sx_cost_rest(&m->cost, job->start_ns - m->last_run_ns);
     m->last_run_ns = now;
+    sx_list_remove(&job->running);
+    sx_sharing_ended(s, job, now);
     if (!job->rc) {
         if (!profile)
             sx_model_count_error(m, (double)job->predicted_ns, (double)(now - job->start_ns));
@@ -272,6 +277,7 @@ static void job_done(struct sx_task *task)
     }
     sx_job_reset(job);
     sx_list_insert(m->free_jobs.next, &job->link);
+    sx_model_drop(m); /* neither it nor the job may be there any more */
     sx_server_pump(s, now, &o);
     if (!s->in_flight)
         pthread_cond_broadcast(&s->idle);
@@ -309,8 +315,15 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
     uint64_t limit = m->config.max_queue_size;
     if (m->queued_requests >= limit)
         return sx_fail(err, SX_UNAVAILABLE, "Exceeds maximum queue size");
+    if (m->removed)
+        return sx_fail(err, SX_UNAVAILABLE, "Request for model '%s' version %lld: it was unloaded",
+                       m->config.name, (long long)m->version);
     if (s->fleet)
         return admit_to_fleet(s, m, r, now, err);
+    uint64_t shared_end;
+    if (sx_sharing_active(s))
+        return sx_sharing_admits(s, m, r, now, &shared_end) ? SX_OK
+                                                            : too_late(r, shared_end, now, err);
     unsigned index = 0;
     while (s->models[index] != m)
         index++;
@@ -383,6 +396,7 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
     } else {
         s->in_flight++;
         sx_queue_insert(m, r);
+        sx_sharing_arrived(s, m, r->arrival_ns);
         /* With every unit busy nothing can start now; a completion will ask again.  Only a new
          * head needs the alarm. */
         sx_server_pump(s, r->arrival_ns, &o);
@@ -415,23 +429,21 @@ void sx_server_alarm(void *server)
     struct outcome o;
     sx_outcome_init(&o);
     pthread_mutex_lock(&s->lock);
-    sx_server_pump(s, sx_clock_now(s->clock), &o);
+    uint64_t now = sx_clock_now(s->clock);
+    bool replan = sx_sharing_due(s, now);
+    sx_server_pump(s, now, &o);
     pthread_mutex_unlock(&s->lock);
     sx_server_flush(s, &o);
+    sx_server_reap(s);
+    if (replan)
+        sx_sharing_replan(s);
 }
 
 void sx_server_fail_queued(struct sx_server *s, enum sx_rc rc, const char *message,
                            struct outcome *o)
 {
-    for (unsigned i = 0; i < s->n_models; i++) {
-        struct sx_request *r;
-        while ((r = sx_queue_head(s->models[i])) != NULL) {
-            sx_queue_remove(s->models[i], r);
-            s->models[i]->stats->failed++;
-            r->rc = sx_fail(&r->err, rc, "%s", message);
-            sx_request_finish(s, r, o);
-        }
-    }
+    for (unsigned i = 0; i < s->n_models; i++)
+        sx_queue_fail(s, s->models[i], rc, message, o);
 }
 
 unsigned sx_server_retry_after(struct sx_server *s)

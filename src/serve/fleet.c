@@ -178,6 +178,7 @@ static bool start_flow(struct sx_server *s, struct sx_request *r, const struct s
     r->start_ns = now;
     m->running_requests++;
     m->running_jobs++;
+    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
     f->number = s->n_flows++;
     f->predicted_end = a->predicted_end;
     sx_flow_begin(f, r, now, step_done);
@@ -208,7 +209,7 @@ void sx_fleet_pump(struct sx_server *s, uint64_t now, struct outcome *o)
         if (s->models[i]->queued_requests && s->models[i]->earliest < wake)
             wake = s->models[i]->earliest;
     }
-    sx_exec_set_alarm(s->exec, wake);
+    sx_server_set_alarm(s, wake, now);
 }
 
 /* --- learning and answering --------------------------------------------------------------------
@@ -269,6 +270,7 @@ static void end_flow(struct sx_server *s, struct sx_flow *f, uint64_t now, struc
     sx_list_remove(&f->link);
     sx_list_insert(v->free_flows.next, &f->link);
     sx_request_finish(s, r, o);
+    sx_model_drop(m); /* neither it nor the flow may be there any more */
 }
 
 /* The exec's `done` of one stage. */

@@ -3,7 +3,6 @@
 /*
  * model.c - a model from file to ready: engine model, config, sessions for every width.
  */
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +161,7 @@ static enum sx_rc create_model(struct sx_server *s, const char *name, int64_t ve
     sx_list_init(&m->queue);
     sx_list_init(&m->free_requests);
     sx_list_init(&m->free_jobs);
+    sx_list_init(&m->retired);
     m->stats = calloc(1, sizeof *m->stats);
     enum sx_rc rc = copy_config(&m->config, config);
     if (rc || !m->stats) {
@@ -206,9 +206,14 @@ fail:
 
 static enum sx_rc publish(struct sx_server *s, struct sx_model *m, struct sx_err *err)
 {
-    enum sx_rc rc = SX_OK;
     struct outcome o;
     sx_outcome_init(&o);
+    pthread_mutex_lock(&s->lock);
+    unsigned n_models = s->n_models; /* load_lock: nobody else adds any */
+    pthread_mutex_unlock(&s->lock);
+    enum sx_rc rc = sx_sharing_reserve(s, n_models + 1, err);
+    if (rc)
+        return rc;
     pthread_mutex_lock(&s->lock);
     if (s->stopping)
         rc = sx_fail(err, SX_UNAVAILABLE, "the server is stopping");
@@ -238,6 +243,8 @@ static enum sx_rc publish(struct sx_server *s, struct sx_model *m, struct sx_err
     }
     pthread_mutex_unlock(&s->lock);
     sx_server_flush(s, &o);
+    if (!rc)
+        sx_sharing_replan(s);
     return rc;
 }
 
@@ -260,16 +267,6 @@ enum sx_rc sx_server_load(struct sx_server *s, const char *name, int64_t version
 }
 
 /* --- references and views --------------------------------------------------------------------- */
-
-void sx_model_unref(struct sx_model **model)
-{
-    if (!*model)
-        return;
-    unsigned was = atomic_fetch_sub_explicit(&(*model)->refs, 1, memory_order_acq_rel);
-    assert(was > 1); /* the server holds the last one */
-    (void)was;
-    *model = NULL;
-}
 
 const char *sx_model_name(const struct sx_model *m)
 {
@@ -313,6 +310,7 @@ void sx_model_count_answer(struct sx_model *m, const struct sx_request *r)
         return;
     }
     st->success++;
+    st->in_time += r->end_ns <= r->deadline_ns;
     st->samples += r->samples;
     st->request_ns += whole;
     st->queue_ns += queue;

@@ -5,7 +5,8 @@
  *
  * A server is ready as soon as its sessions exist; it then fills the cost grid in idle time,
  * cheapest cells first.  A request that arrives meanwhile waits for at most one such run, so
- * cells that take long are left to be learnt in service.
+ * cells that take long are left to be learnt in service.  While other models are asked, a run must
+ * be over in half of their objectives: a model that joins a busy server does not break promises.
  */
 #include <math.h>
 #include <string.h>
@@ -15,17 +16,19 @@
 #define RUNS     3
 #define SHORT_NS 100e6 /* up to here RUNS times */
 #define LONG_NS  500e6 /* up to here once; beyond: not at all */
+#define ASKED    0.1   /* requests per second that make a model one that is asked */
 
 /* Worth another run?  Predicted times come from cells measured already, so the cheap end is
  * measured first and says what the rest would cost. */
-static bool wanted(const struct sx_cost *c, unsigned bi, unsigned wi)
+static bool wanted(const struct sx_cost *c, unsigned bi, unsigned wi, double limit)
 {
     double ns = sx_cost_ns(c, c->batches[bi], wi);
     uint64_t runs = c->cell[wi][bi].runs;
-    return runs < (ns <= SHORT_NS ? RUNS : ns <= LONG_NS ? 1 : 0);
+    return ns <= limit && runs < (ns <= SHORT_NS ? RUNS : ns <= LONG_NS ? 1 : 0);
 }
 
-static bool next_cell(const struct sx_model *m, unsigned *ret_batch, unsigned *ret_width)
+static bool next_cell(const struct sx_model *m, double limit, unsigned *ret_batch,
+                      unsigned *ret_width)
 {
     const struct sx_cost *c = &m->cost;
     unsigned best_bi = 0, best_wi = 0;
@@ -34,7 +37,7 @@ static bool next_cell(const struct sx_model *m, unsigned *ret_batch, unsigned *r
         if (c->batches[bi] > m->max_batch)
             continue;
         for (unsigned wi = 0; wi < c->n_widths; wi++) {
-            if (!wanted(c, bi, wi))
+            if (!wanted(c, bi, wi, limit))
                 continue;
             double ns = sx_cost_ns(c, c->batches[bi], wi) * (double)(1 + c->cell[wi][bi].runs);
             if (ns < best) {
@@ -68,6 +71,21 @@ static bool can_make_inputs(const struct sx_model *m)
     return true;
 }
 
+/* How long a run of this model may take for the others' sake. */
+static double limit_of(const struct sx_server *s, const struct sx_model *m)
+{
+    double limit = LONG_NS;
+    uint64_t now = sx_clock_now(s->clock);
+    for (unsigned i = 0; i < s->n_models; i++) {
+        const struct sx_model *o = s->models[i];
+        if (o == m || sx_arrivals_rate(&o->sched.arrivals, now) < ASKED)
+            continue;
+        double half = (double)o->config.default_timeout_ns / 2;
+        limit = half < limit ? half : limit;
+    }
+    return limit;
+}
+
 struct sx_job *sx_profile_next(struct sx_server *s, unsigned *ret_first_unit)
 {
     if (s->config.no_profiling)
@@ -81,10 +99,12 @@ struct sx_job *sx_profile_next(struct sx_server *s, unsigned *ret_first_unit)
         if (m->profile_done)
             continue;
         unsigned batch, width;
-        if (!can_make_inputs(m) || !next_cell(m, &batch, &width)) {
+        if (!can_make_inputs(m) || !next_cell(m, LONG_NS, &batch, &width)) {
             m->profile_done = true;
             continue;
         }
+        if (!next_cell(m, limit_of(s, m), &batch, &width))
+            continue; /* when there is more time */
         struct sx_job *job;
         if (!sx_list_empty(&m->free_jobs)) {
             job = SX_CONTAINER_OF(m->free_jobs.next, struct sx_job, link);

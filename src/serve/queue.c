@@ -70,6 +70,39 @@ bool sx_model_may_probe(const struct sx_model *m, uint64_t now)
     return !m->running_jobs && now - m->last_run_ns > PROBE_NS;
 }
 
+void sx_queue_fail(struct sx_server *s, struct sx_model *m, enum sx_rc rc, const char *message,
+                   struct outcome *o)
+{
+    struct sx_request *r;
+    while ((r = sx_queue_head(m)) != NULL) {
+        sx_queue_remove(m, r);
+        m->stats->failed++;
+        r->rc = sx_fail(&r->err, rc, "%s", message);
+        sx_request_finish(s, r, o);
+    }
+}
+
+void sx_model_refresh(struct sx_model *m)
+{
+    struct sx_sched_model *v = &m->sched;
+    struct sx_request *head = sx_queue_head(m);
+    v->queued = head ? m->queued_samples : 0;
+    if (!head)
+        return;
+    v->head_samples = head->samples;
+    v->head_arrival = head->arrival_ns;
+    v->head_deadline = head->deadline_ns;
+    if (!m->varies)
+        return;
+    v->queued = 0; /* only neighbours of one shape share a batch */
+    SX_LIST_FOREACH (it, &m->queue) {
+        struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
+        if (r->shape_class != head->shape_class || v->queued >= m->max_batch)
+            break;
+        v->queued += r->samples;
+    }
+}
+
 double sx_model_least_ns(const struct sx_model *m, unsigned samples)
 {
     if (m->n_variants)

@@ -27,6 +27,11 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
     struct sx_server *s = calloc(1, sizeof *s);
     int *cpus = calloc(n_units, sizeof *cpus);
     enum sx_rc rc = SX_NO_MEMORY;
+    if (s) {
+        sx_list_init(&s->flows);
+        sx_list_init(&s->running);
+        sx_list_init(&s->retired);
+    }
     if (!s || !cpus)
         goto fail;
     s->config = *config;
@@ -40,8 +45,8 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
     s->fleet = config->machine->n_devices > 1;
     if (config->machine->n_devices == 1 && config->machine->devices[0].slowdown > 1)
         s->slowdown = config->machine->devices[0].slowdown;
-    sx_list_init(&s->flows);
     pthread_mutex_init(&s->load_lock, NULL);
+    pthread_mutex_init(&s->reap_lock, NULL);
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -59,6 +64,9 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
     rc = sx_pool_create(&s->pool);
     if (rc)
         goto fail;
+    rc = sx_sharing_create(s, config->policy, err);
+    if (rc)
+        goto fail_explained;
     for (unsigned u = 0; u < n_units; u++)
         cpus[u] = config->machine->units[u].cpu;
     struct sx_exec_config exec = {.kind = config->exec,
@@ -114,10 +122,19 @@ void sx_server_destroy(struct sx_server *s)
         sx_server_drain(s, SX_NEVER);
         sx_exec_set_alarm(s->exec, SX_NEVER);
     }
-    /* Jobs own exec tasks, so models go first; no task is in flight any more. */
-    for (unsigned i = 0; i < s->n_models; i++)
+    /* Jobs own exec tasks, so models go first; no task is in flight any more.  An alarm that was
+     * due may still come: it finds no model. */
+    pthread_mutex_lock(&s->lock);
+    unsigned n_models = s->n_models;
+    s->n_models = 0;
+    sx_sharing_stop(s);
+    pthread_mutex_unlock(&s->lock);
+    sx_sharing_settle(s);
+    sx_server_reap(s);
+    for (unsigned i = 0; i < n_models; i++)
         sx_model_destroy(s->models[i]);
     sx_exec_destroy(s->exec);
+    sx_sharing_destroy(s);
     free(s->models);
     free(s->sched_models);
     free(s->failures);
@@ -129,6 +146,7 @@ void sx_server_destroy(struct sx_server *s)
     if (s->pool)
         sx_pool_destroy(s->pool);
     pthread_mutex_destroy(&s->load_lock);
+    pthread_mutex_destroy(&s->reap_lock);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->idle);
     free(s);

@@ -6,6 +6,8 @@
  *     sx_server_create -> sx_server_load (each model) -> sx_server_infer ... -> sx_server_drain
  *                                                                      -> sx_server_destroy
  *
+ * Models may be loaded and unloaded at any time in between.
+ *
  * One lock (`server`) guards queues and the scheduler's state.  Whoever brings news (a request,
  * a completion, the alarm) takes it, asks sched/ what to start, releases it, and then starts
  * tasks and calls `done` functions with no lock held.  There is no scheduler thread: a request
@@ -26,6 +28,7 @@
 #include "exec/exec.h"
 #include "machine/machine.h"
 #include "plan/plan.h"
+#include "sched/share.h"
 #include "serve/config.h"
 #include "serve/request.h"
 
@@ -40,6 +43,13 @@ struct sx_server_config {
     uint64_t default_timeout_ns; /* for requests without timeout or objective; 0: 30 s */
     uint64_t default_max_queue;  /* waiting requests per model; 0: 1024 */
     bool no_profiling;           /* do not measure models while idle after loading */
+    /* How several models share one device: a policy of sched/share.h by its name ("fair", "edf",
+     * ...), or "width": each model by itself, as if it were the only one (sched/sched.h).  NULL:
+     * "fair". A model that is alone runs by width in any case, and several devices have rules of
+     * their own (sched/place.h).  Read by create only. */
+    const char *policy;
+    bool
+        keep_plan; /* for comparisons: plan when models come and go, not when rates or costs move */
 
     /* With several devices in `machine` each model is resident in several variants: whole on each
      * device, and cut into stages over them (plan/); sched/place chooses for each request. */
@@ -69,6 +79,12 @@ bool sx_server_settled(struct sx_server *server);
  * serve meanwhile.  Loading a name and version that is there already is SX_INVALID. */
 enum sx_rc sx_server_load(struct sx_server *server, const char *name, int64_t version,
                           const char *path, const struct sx_config *config, struct sx_err *err);
+/* Take a model out of service; version 0: the highest.  What runs goes on to its answer, what waits
+ * is answered SX_UNAVAILABLE (inside this call), and later requests for it are refused.  Its memory
+ * is given back when the last reference goes, by the server's own thread.  Returns at once; waits
+ * only for a load that is under way.  SX_NOT_FOUND: there is none of that name and version. */
+enum sx_rc sx_server_unload(struct sx_server *server, const char *name, int64_t version,
+                            struct sx_err *err);
 /* Load a repository in Triton's layout (NAME/VERSION/model.onnx, NAME/config.pbtxt).  A model that
  * fails does not stop the others: it is logged, kept with its reason, and counted in
  * *ret_failed.  Fails only when the directory itself cannot be used. */
@@ -140,6 +156,7 @@ struct sx_model_stats {
     uint64_t pending;           /* waiting now */
     uint64_t running;           /* requests inside runs now */
     double load_seconds;
+    uint64_t in_time;              /* successes that ended by their deadline */
     double prediction_error;       /* running mean of |predicted - measured| / measured run time */
     struct sx_hist latency, queue; /* of successes */
     unsigned n_batches;
@@ -183,6 +200,40 @@ struct sx_span {
 };
 /* The last spans (at most trace_spans of the config), oldest first; returns how many. */
 size_t sx_server_trace(struct sx_server *server, struct sx_span *spans, size_t cap);
+
+/* Share models by another policy from now on (see sx_server_config); no request is lost or late for
+ * it.  SX_INVALID: there is no such policy; SX_UNSUPPORTED: several devices.  Any thread, also
+ * under load. */
+enum sx_rc sx_server_set_policy(struct sx_server *server, const char *policy, struct sx_err *err);
+
+/* How the models share the machine at present. */
+struct sx_server_plan {
+    const char *policy; /* as it was asked for; static */
+    bool sharing;       /* false: one model, "width" or several devices: no plan, `plan` is empty */
+    char verdict[320];  /* a sentence for people */
+    unsigned n_units;
+    double session_ns; /* the longest objective; 0 when not sharing */
+    double demand;     /* unit-time that all promises need, over the machine's */
+    bool feasible;
+    unsigned refused, shrunk;
+    double age_s, plan_s;        /* since the plan was made; how long making it took */
+    uint64_t replans, overloads; /* plans made so far; decisions that saw a promise broken */
+    struct sx_server_plan_model {
+        char name[SX_NAME_MAX];
+        int64_t version;
+        double objective_ns, weight, rate; /* rate: samples per second, now */
+        int priority;
+        struct sx_share_plan plan;
+        double score;      /* unit-time in ns that it had lately, decayed */
+        double unit_share; /* of all models' score; 0..1 */
+        double attainment; /* answered by the deadline, of all that was asked; -1: nothing yet */
+        uint64_t asked, in_time, queued, running;
+    } *models;
+    size_t n_models;
+};
+/* The caller frees it with sx_server_plan_fini. */
+enum sx_rc sx_server_get_plan(struct sx_server *server, struct sx_server_plan *ret_plan);
+void sx_server_plan_fini(struct sx_server_plan *plan);
 
 /* Share of the time since start in which units were busy, by unit; n_units entries. */
 void sx_server_busy(struct sx_server *server, double *ret_busy_seconds, unsigned n_units);

@@ -4,7 +4,8 @@
  * server_int.h - what serve/'s files share; for serve/ alone.
  *
  * Guards.  [lock] server->lock; [once] written before the object is published; [job] whoever
- * runs the job; [pool] model->pool_lock.  Ranks: load_lock < lock < pool_lock.  Nothing is called
+ * runs the job; [pool] model->pool_lock; [plan] sharing->plan_lock.  Ranks: load_lock < reap_lock,
+ * plan_lock < lock < pool_lock.  Nothing is called
  * out (exec, `done`, engine) while `lock` or `pool_lock` is held; what is to be done is collected
  * in a `struct outcome` and done after the lock is released.
  */
@@ -18,6 +19,7 @@
 #include "cost/cost.h"
 #include "sched/place.h"
 #include "sched/sched.h"
+#include "sched/share.h"
 #include "serve/server.h"
 
 /* One run of a model on one batch. */
@@ -32,8 +34,11 @@ struct sx_job {
     uint64_t start_ns, input_ns, infer_ns, end_ns; /* [job] decided; gathered; computed; done */
     enum sx_rc rc;
     struct sx_err err;
-    struct sx_list link; /* in model->free_jobs or outcome->start */
+    struct sx_list link;    /* in model->free_jobs or outcome->start */
+    struct sx_list running; /* [lock] in server->running */
+    unsigned share_run;     /* [lock] its number in the share; SX_NO_RUN: not known there */
 };
+#define SX_NO_RUN (~0u)
 
 /* --- several devices: variants, flows ------------------------------------------------------------
  */
@@ -113,7 +118,14 @@ struct sx_model {
 
     struct sx_cost cost;         /* [lock] */
     struct sx_sched_model sched; /* [lock] */
-    struct sx_list queue;        /* [lock] of sx_request.link, by priority, then deadline */
+    struct sx_share_model share; /* [lock] as sched/share sees it, once `shared` */
+    struct sx_latency latency;   /* [lock] what `share` is planned with */
+    double planned_ns[SX_COST_WIDTHS][SX_COST_BATCHES]; /* [lock] cells of `cost` at that time */
+    double base_ns[SX_COST_WIDTHS][SX_COST_BATCHES];    /* [lock] cells when first measured */
+    bool shared;                                        /* [lock] it is in the present share */
+    bool removed;           /* [lock] unloaded: it is not in server->models any more */
+    struct sx_list retired; /* [lock] in server->retired, after the last reference went */
+    struct sx_list queue;   /* [lock] of sx_request.link, by priority, then deadline */
     unsigned queued_requests, queued_samples; /* [lock] */
     unsigned queued_ranked;                   /* [lock] of these, with a priority of their own */
     uint64_t earliest;                       /* [lock] deadline in the queue; as of the last pump */
@@ -142,6 +154,10 @@ struct sx_server {
     bool *unit_busy;                      /* [lock] */
     uint64_t *unit_free_at;               /* [lock] */
     uint64_t *unit_busy_ns, *unit_since;  /* [lock] busy time so far; start of the present run */
+    struct sx_list running;               /* [lock] of sx_job.running; one device only */
+    struct sx_sharing *sharing;           /* [once] NULL with several devices */
+    pthread_mutex_t reap_lock;            /* held while models are destroyed; before `lock` */
+    struct sx_list retired;               /* [lock] of sx_model.retired */
     struct sx_model **models;             /* [lock] */
     struct sx_sched_model **sched_models; /* [lock] same order */
     unsigned n_models, cap_models;
@@ -169,6 +185,20 @@ void sx_server_pump(struct sx_server *server, uint64_t now, struct outcome *o);
 /* Submit jobs, call `done` of finished requests. No lock held. */
 void sx_server_flush(struct sx_server *server, struct outcome *o);
 void sx_server_alarm(void *server);
+/* What a scheduler wants started: a batch of at most so many samples, where, for how long. */
+struct sx_start {
+    unsigned batch, first_unit, n_units;
+    uint64_t predicted_ns;
+};
+/* Act on it: move requests from the model's queue into a job, in which *ret_job comes back; NULL
+ * there when the queue only became shorter, because what waited cannot end in time: ask again.
+ * False when there is no memory for a job.  [lock] held. */
+bool sx_server_start_batch(struct sx_server *server, struct sx_model *model,
+                           const struct sx_start *start, uint64_t now, struct sx_job **ret_job,
+                           struct outcome *o);
+/* Every setting of the alarm goes through here: models that wait for their end need it, too.
+ * [lock] held. */
+void sx_server_set_alarm(struct sx_server *server, uint64_t wake, uint64_t now);
 /* Answer everything that still waits with `rc`. [lock] held. */
 void sx_server_fail_queued(struct sx_server *server, enum sx_rc rc, const char *message,
                            struct outcome *o);
@@ -184,6 +214,11 @@ void sx_queue_expire(struct sx_server *server, struct sx_request *request, uint6
 /* Drop what cannot end in time; returns the earliest deadline that is left. */
 uint64_t sx_queue_expire_late(struct sx_server *server, struct sx_model *model, uint64_t now,
                               struct outcome *o);
+/* Answer all that waits for one model with `rc`. */
+void sx_queue_fail(struct sx_server *server, struct sx_model *model, enum sx_rc rc,
+                   const char *message, struct outcome *o);
+/* Bring model->sched, what a scheduler sees, up to date with the queue. */
+void sx_model_refresh(struct sx_model *model);
 /* May a request run although it is predicted to be late? */
 bool sx_model_may_probe(const struct sx_model *model, uint64_t now);
 /* Predicted time in ns of `samples` on an idle server. */
@@ -217,6 +252,73 @@ void sx_fleet_pump(struct sx_server *server, uint64_t now, struct outcome *o);
 uint64_t sx_fleet_predict(struct sx_server *server, struct sx_model *model, unsigned samples,
                           uint64_t now);
 
+/* share.c: the share's life and its plans; share_run.c: decisions by it.
+ *
+ * Several models on one device are run by sched/share.h.  `live` is what decisions are made from.
+ * A plan is computed on a draft, from copies, with no lock of the server held, and then taken over
+ * between two decisions: a request never waits for it.  With one model, or under the policy
+ * "width", the share is not active, and all of this costs a comparison.
+ *
+ * Always true while the server's lock is free and the share is active
+ *   S1  live's runs are the jobs of server->running that have a share_run, on the same units.
+ *   S2  a model that is `shared` has a plan and a prepared table.
+ */
+struct sx_draft {
+    struct sx_model *model; /* with a reference while planning */
+    struct sx_share_model share;
+    struct sx_latency latency;
+    struct sx_cost cost;
+};
+struct sx_sharing {
+    enum sx_share_policy policy; /* [lock] */
+    bool wanted;                 /* [lock] the policy is one of sched/share.h, and not "width" */
+    bool active;                 /* [lock] */
+    struct sx_share *live;       /* [lock] */
+    struct sx_share_model aside; /* [lock] has the runs that no model of the share is charged for */
+    struct sx_latency aside_latency;
+    bool news;                       /* [lock] something happened since `looked` */
+    uint64_t looked;                 /* [lock] when plans were last compared with what is learnt */
+    uint64_t planned;                /* [lock] when the present plan was made */
+    double plan_ns;                  /* [lock] how long that took */
+    uint64_t replans;                /* [lock] */
+    struct sx_share_verdict verdict; /* [lock] */
+
+    pthread_mutex_t plan_lock;
+    struct sx_share *draft;  /* [plan] */
+    struct sx_draft *drafts; /* [plan] one for each model */
+    unsigned n_drafts, cap_drafts;
+};
+/* `policy`: as in sx_server_config. */
+enum sx_rc sx_sharing_create(struct sx_server *server, const char *policy, struct sx_err *err);
+/* After the executor: nothing runs, no alarm comes. */
+void sx_sharing_destroy(struct sx_server *server);
+/* Wait for a plan that is being made. No lock held. */
+void sx_sharing_settle(struct sx_server *server);
+/* Room to plan for `n` models.  No lock held. */
+enum sx_rc sx_sharing_reserve(struct sx_server *server, unsigned n, struct sx_err *err);
+/* Plan anew and act on it; begins to share when there are several models.  No lock held. */
+void sx_sharing_replan(struct sx_server *server);
+/* The rest: [lock] held. */
+/* Has so much changed that a new plan is due?  Looks at most every quarter of a second. */
+bool sx_sharing_due(struct sx_server *server, uint64_t now);
+/* When sx_sharing_due wants to be asked next; SX_NEVER: only after something happened. */
+uint64_t sx_sharing_look_at(const struct sx_server *server);
+/* Go back to the width rule; runs go on. */
+void sx_sharing_stop(struct sx_server *server);
+/* A model has been taken out of server->models. */
+void sx_sharing_leave(struct sx_server *server, struct sx_model *model);
+bool sx_sharing_active(const struct sx_server *server);
+/* Start what the share wants started; returns when to ask again. */
+uint64_t sx_sharing_pump(struct sx_server *server, uint64_t now, struct outcome *o);
+/* A request has joined the model's queue. */
+void sx_sharing_arrived(struct sx_server *server, struct sx_model *model, uint64_t now);
+/* A job that the share did not ask for has been started: it keeps its units out. */
+void sx_sharing_note(struct sx_server *server, struct sx_job *job, uint64_t now);
+void sx_sharing_ended(struct sx_server *server, struct sx_job *job, uint64_t now);
+/* Would the request end in time?  *ret_end: when, as predicted. */
+bool sx_sharing_admits(struct sx_server *server, struct sx_model *model,
+                       const struct sx_request *request, uint64_t now, uint64_t *ret_end);
+
 /* job.c */
 enum sx_rc sx_job_create(struct sx_model *model, struct sx_job **ret_job);
 void sx_job_destroy(struct sx_job *job);
@@ -234,6 +336,11 @@ enum sx_rc sx_profile_inputs(struct sx_job *job);
 /* model.c */
 struct sx_session *sx_model_session(struct sx_model *model, unsigned width, unsigned first_unit);
 void sx_model_destroy(struct sx_model *model);
+/* unload.c: give a reference back with [lock] held; the last one retires the model, and the alarm's
+ * thread destroys it.  Not to be touched afterwards. */
+void sx_model_drop(struct sx_model *model);
+/* Destroy what has retired.  No lock held. */
+void sx_server_reap(struct sx_server *server);
 /* Into the statistics: a request that ran, with its rc and times; how far off a prediction was.
  * [lock] held. */
 void sx_model_count_answer(struct sx_model *model, const struct sx_request *request);

@@ -11,7 +11,6 @@
 #include <assert.h>
 #include <math.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,12 +27,12 @@
 /* --- the profile --------------------------------------------------------------------------------
  */
 
-/* Measuring happens on a thread that is bound to the device's core, as a worker's is. */
+/* Measuring happens on a thread of its own: it is bound to the device's core, as a worker's is. */
 struct measurement {
     struct sx_engine_model *model;
     const struct sx_machine *machine;
     const struct sx_device *device;
-    struct sx_profile_table table;
+    struct sx_profile *profile;
     enum sx_rc rc;
     struct sx_err err;
 };
@@ -41,46 +40,23 @@ struct measurement {
 static void *measure(void *user)
 {
     struct measurement *m = user;
-    int cpus[SX_SCHED_UNITS];
-    double whole[2];
-    cpu_set_t set;
-    for (unsigned u = 0; u < m->device->n_units; u++)
-        cpus[u] = m->machine->units[m->device->first_unit + u].cpu;
-    CPU_ZERO(&set);
-    if (cpus[0] >= 0 && cpus[0] < CPU_SETSIZE) {
-        CPU_SET((unsigned)cpus[0], &set);
-        sched_setaffinity(0, sizeof set, &set); /* else it measures where it is */
-    }
-    m->rc =
-        sx_engine_profile(m->model, m->table.batch, m->device->n_units, cpus, m->table.runs, NULL,
-                          NULL, m->table.node_ns, m->table.node_spread_ns, whole, &m->err);
-    m->table.whole_ns = whole[0];
-    m->table.whole_spread_ns = whole[1];
+    m->rc = sx_engine_profile_table(m->model, m->machine, m->device, m->device->n_units, 1,
+                                    MEASURE_RUNS, NULL, NULL, m->profile, &m->err);
     return NULL;
 }
 
-static enum sx_rc add_table(struct sx_model *m, uint32_t n_nodes, const struct sx_device *device,
+static enum sx_rc add_table(struct sx_model *m, const struct sx_device *device,
                             struct sx_profile *profile, struct sx_err *err)
 {
-    struct measurement one = {
-        .model = m->engine_model,
-        .machine = m->server->config.machine,
-        .device = device,
-        .table = {.units = device->n_units, .batch = 1, .runs = MEASURE_RUNS}};
+    struct measurement one = {.model = m->engine_model,
+                              .machine = m->server->config.machine,
+                              .device = device,
+                              .profile = profile};
     pthread_t thread;
-    memcpy(one.table.kind, device->kind, sizeof one.table.kind);
-    one.table.node_ns = calloc(n_nodes + 1, sizeof(double));
-    one.table.node_spread_ns = calloc(n_nodes + 1, sizeof(double));
-    if (!one.table.node_ns || !one.table.node_spread_ns)
-        one.rc = sx_fail(&one.err, SX_NO_MEMORY, "no memory for a profile");
-    else if (pthread_create(&thread, NULL, measure, &one))
+    if (pthread_create(&thread, NULL, measure, &one))
         one.rc = sx_fail(&one.err, SX_NO_MEMORY, "no thread to measure on");
     else
         pthread_join(thread, NULL);
-    if (!one.rc)
-        one.rc = sx_profile_put(profile, &one.table, &one.err);
-    free(one.table.node_ns);
-    free(one.table.node_spread_ns);
     if (one.rc && err)
         *err = one.err;
     return one.rc;
@@ -107,9 +83,11 @@ static enum sx_rc get_profile(struct sx_model *m, struct sx_profile *profile, st
         if (sx_profile_get(profile, device->kind, device->n_units, 1))
             continue;
         sx_info("model '%s': no profile for %s; measuring", m->config.name, device->name);
-        rc = add_table(m, key.n_nodes, device, profile, err);
+        rc = add_table(m, device, profile, err);
         changed = true;
     }
+    if (!rc)
+        rc = sx_engine_profile_links(config->machine, false, profile, &changed, err);
     if (!rc && changed && *path && sx_profile_save(profile, path, &why))
         sx_warning("model '%s': %s", m->config.name, why.message);
     return rc;

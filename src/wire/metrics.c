@@ -132,6 +132,8 @@ static void put_own(struct page *p)
              st->rejected);
     EACH_U64(p, "staronnx_request_expired_total", "counter",
              "Admitted requests whose deadline passed while they waited", st->expired);
+    EACH_U64(p, "staronnx_request_in_time_total", "counter",
+             "Successful requests that ended by their deadline", st->in_time);
     EACH_U64(p, "staronnx_running_requests", "gauge", "Requests inside runs", st->running);
     EACH_DOUBLE(p, "staronnx_prediction_error_ratio", "gauge",
                 "Running mean of |predicted - measured| / measured run time", st->prediction_error);
@@ -191,6 +193,44 @@ static enum sx_rc put_variants(struct page *p)
     return SX_OK;
 }
 
+/* How several models share one device. */
+static enum sx_rc put_plan(struct page *p, struct sx_server *server)
+{
+    static const struct {
+        const char *name, *help;
+    } gauges[] = {
+        {"staronnx_plan_units", "Units (cores) that a run of the model is planned with"},
+        {"staronnx_plan_batch", "Samples that a run of the model is planned with"},
+        {"staronnx_plan_admitted", "1: the plan keeps the model's objective; 0: it gets leftovers"},
+        {"staronnx_share_score", "Unit-time in seconds that the model had lately, decayed"},
+    };
+    struct sx_server_plan plan;
+    enum sx_rc rc = sx_server_get_plan(server, &plan);
+    if (rc)
+        return rc;
+    for (size_t k = 0; plan.sharing && k < sizeof(gauges) / sizeof(*gauges); k++) {
+        family(p, gauges[k].name, "gauge", gauges[k].help);
+        for (size_t i = 0; i < plan.n_models; i++) {
+            const struct sx_server_plan_model *m = &plan.models[i];
+            const double value[] = {m->plan.units, m->plan.batch, m->plan.admitted,
+                                    m->score * 1e-9};
+            char name[2 * SX_NAME_MAX];
+            escape_label(m->name, name, sizeof(name));
+            sx_sbuf_printf(p->s, "%s{model=\"%s\",version=\"%" PRId64 "\"} %.9g\n", gauges[k].name,
+                           name, m->version, value[k]);
+        }
+    }
+    const char *demand = "staronnx_plan_demand", *replans = "staronnx_replans_total";
+    if (plan.sharing) {
+        family(p, demand, "gauge", "Unit-time that the models' promises need, over the machine's");
+        sx_sbuf_printf(p->s, "%s %.6g\n", demand, plan.demand);
+    }
+    family(p, replans, "counter", "Plans made for the sharing of the machine");
+    sx_sbuf_printf(p->s, "%s %" PRIu64 "\n", replans, plan.replans);
+    sx_server_plan_fini(&plan);
+    return SX_OK;
+}
+
 static enum sx_rc put_units(struct page *p, struct sx_server *server, unsigned n_units)
 {
     const char *busy = "staronnx_unit_busy_seconds_total", *bytes = "staronnx_pool_bytes";
@@ -229,6 +269,8 @@ enum sx_rc sx_metrics_put(struct sx_sbuf *s, struct sx_server *server, unsigned 
         put_own(&p);
         rc = put_variants(&p);
     }
+    if (!rc)
+        rc = put_plan(&p, server);
     if (!rc)
         rc = put_units(&p, server, n_units);
     for (size_t i = 0; i < p.n; i++)

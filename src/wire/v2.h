@@ -88,6 +88,8 @@ void sx_v2_put_error(struct sx_sbuf *s, const struct sx_err *err);
 void sx_v2_put_server(struct sx_sbuf *s);
 void sx_v2_put_model(struct sx_sbuf *s, const struct sx_v2_model *model, const int64_t *versions,
                      size_t n_versions);
+/* How the models share the machine; see v2_plan.c. */
+void sx_v2_put_plan(struct sx_sbuf *s, const struct sx_server_plan *plan);
 /* Triton's ModelConfig as JSON; `config` is complete. */
 void sx_v2_put_config(struct sx_sbuf *s, const struct sx_config *config);
 /* One element of "model_stats". */

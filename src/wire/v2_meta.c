@@ -120,6 +120,23 @@ static void put_batching(struct sx_sbuf *s, const struct sx_config *c)
                    c->max_queue_delay_ns / 1000, c->default_timeout_ns / 1000, c->max_queue_size);
 }
 
+static void put_parameter(struct sx_sbuf *s, const char *key, double value)
+{
+    sx_sbuf_printf(s, "%s\"%s\":{\"string_value\":\"%g\"}",
+                   s->len && s->data[s->len - 1] == '{' ? "" : ",", key, value);
+}
+
+/* Ours, as far as they were said. */
+static void put_parameters(struct sx_sbuf *s, const struct sx_config *c)
+{
+    if (c->objective_ns)
+        put_parameter(s, "objective_ms", (double)c->objective_ns / 1e6);
+    if (c->weight > 0)
+        put_parameter(s, "weight", c->weight);
+    if (c->priority)
+        put_parameter(s, "priority", c->priority);
+}
+
 void sx_v2_put_config(struct sx_sbuf *s, const struct sx_config *c)
 {
     sx_sbuf_puts(s, "{\"name\":");
@@ -137,9 +154,7 @@ void sx_v2_put_config(struct sx_sbuf *s, const struct sx_config *c)
                     "\"default_model_filename\":");
     sx_sbuf_json(s, c->default_filename);
     sx_sbuf_puts(s, ",\"cc_model_filenames\":{},\"metric_tags\":{},\"parameters\":{");
-    if (c->objective_ns)
-        sx_sbuf_printf(s, "\"objective_ms\":{\"string_value\":\"%g\"}",
-                       (double)c->objective_ns / 1e6);
+    put_parameters(s, c);
     sx_sbuf_puts(s, "},\"model_warmup\":[],\"model_transaction_policy\":{\"decoupled\":false}");
     if (c->dynamic_batching)
         put_batching(s, c);
