@@ -22,6 +22,7 @@ int sx_cmd_profile(int argc, char **argv);
 int sx_cmd_plan(int argc, char **argv);
 int sx_cmd_explain(int argc, char **argv);
 int sx_cmd_split(int argc, char **argv);
+int sx_cmd_simulate(int argc, char **argv);
 
 /* "staronnx serve: message (hint)" on stderr, one line. */
 void sx_complain(const char *name, const struct sx_err *err);
@@ -40,6 +41,10 @@ enum sx_rc sx_open_machine(const struct sx_texts *devices, struct sx_machine **r
  * one (NULL) they are opened as they are: right for a single run. */
 enum sx_rc sx_open_engine(const char *library, const struct sx_machine *machine,
                           struct sx_engine **ret_engine, struct sx_err *err);
+
+/* `explain --server URL`: how a running server's models share its machine, as a table with
+ * sentences on stdout, or the server's JSON as it came.  Blocks for the request. */
+enum sx_rc sx_explain_server(const char *url, bool json, struct sx_err *err);
 
 /* Can sx_draw make a file of this name?  It ends in .dot or .svg. */
 bool sx_can_draw(const char *path);

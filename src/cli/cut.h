@@ -35,12 +35,20 @@ enum sx_rc sx_cut_open(struct sx_cut *cut, const char *path, const struct sx_tex
                        const char *library, bool portable, struct sx_err *err);
 void sx_cut_close(struct sx_cut *cut);
 
+/* What is to be measured. */
+struct sx_cut_grid {
+    const unsigned *batches;
+    size_t n_batches;
+    const unsigned *units; /* on each device that has so many; on none: each device's own number */
+    size_t n_units;
+    unsigned runs;      /* of each measurement */
+    bool anew;          /* all of it, not only what the profile lacks */
+    const char *output; /* kept there, not in the cache, without what that has; may be NULL */
+};
 /* The profile from the cache, and what it lacks for each of these batches on each device measured
- * (said on stderr, with a bar) and kept in the cache.  anew: all of these measured. output:
- * kept there instead, without what the cache has (may be NULL). SX_CANCELLED after Ctrl-C: then no
- * file has changed. */
-enum sx_rc sx_cut_profile(struct sx_cut *cut, const unsigned *batches, size_t n, unsigned runs,
-                          bool anew, const char *output, struct sx_err *err);
+ * (said on stderr, with a bar) and kept in the cache.  SX_CANCELLED after Ctrl-C: then no file has
+ * changed. */
+enum sx_rc sx_cut_profile(struct sx_cut *cut, const struct sx_cut_grid *grid, struct sx_err *err);
 
 /* What plans are asked for; zeroed, with batch 1: all variants. */
 struct sx_cut_request {

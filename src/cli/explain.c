@@ -13,7 +13,7 @@
 #include "cli/cut.h"
 
 static struct sx_cut_common common;
-static const char *gantt, *model_path;
+static const char *gantt, *model_path, *server;
 static uint64_t batch = 1, stages, jobs = 10;
 static double objective, seconds = 5;
 static bool measure, portable;
@@ -27,6 +27,8 @@ static const struct sx_option options[] = {
     {"objective", 0, "MS", SX_OPT_REAL, &objective, "for a MODEL: the latency to keep"},
     {"portable", 0, NULL, SX_OPT_FLAG, &portable,
      "the graph that split cuts: before ONNX Runtime suits it to this machine"},
+    {"server", 0, "URL", SX_OPT_TEXT, &server,
+     "how the models of a running server share its machine, and why: HOST:PORT; no operand"},
     {"gantt", 'g', "FILE.svg", SX_OPT_TEXT, &gantt, "draw the pipeline, saturated"},
     {"jobs", 0, "N", SX_OPT_UINT, &jobs, "how many jobs to draw, up to 64; default 10"},
     {"measure", 0, NULL, SX_OPT_FLAG, &measure,
@@ -38,14 +40,15 @@ static const struct sx_option options[] = {
 
 static const struct sx_usage usage = {
     .name = "staronnx explain",
-    .operands = "PLAN|MODEL.onnx",
+    .operands = "PLAN|MODEL.onnx|--server URL",
     .summary = "Show a plan's stages: where each runs, what it computes, how long that takes, and "
                "which method found the cut. For a model: of its best plan (see staronnx plan).",
     .details = "Examples:\n"
                "  staronnx explain resnet50.plan --gantt pipeline.svg\n"
-               "  staronnx explain resnet50.onnx --device cpu:0 --device cpu:1@8 --measure\n",
+               "  staronnx explain resnet50.onnx --device cpu:0 --device cpu:1@8 --measure\n"
+               "  staronnx explain --server localhost:8000\n",
     .options = options,
-    .min_operands = 1,
+    .min_operands = 0,
     .max_operands = 1,
 };
 
@@ -94,7 +97,10 @@ static enum sx_rc open_model(struct sx_cut *cut, const char *path, struct sx_pla
     enum sx_rc rc = sx_cut_open(cut, path, &common.devices, common.library, portable, err);
 
     if (!rc)
-        rc = sx_cut_profile(cut, &request.batch, 1, SX_CUT_RUNS, false, NULL, err);
+        rc = sx_cut_profile(
+            cut,
+            &(struct sx_cut_grid){.batches = &request.batch, .n_batches = 1, .runs = SX_CUT_RUNS},
+            err);
     if (!rc)
         rc = sx_cut_plans(cut, &request, plans, SX_CUT_MAX_PLANS, &n, err);
     if (!rc) {
@@ -208,6 +214,21 @@ int sx_cmd_explain(int argc, char **argv)
 
     if (code >= 0)
         goto out;
+    if (server && operands.count) {
+        code = sx_usage_error(&usage, "--server takes no PLAN or MODEL");
+        goto out;
+    }
+    if (server) {
+        rc = sx_explain_server(server, common.json, &err);
+        if (rc)
+            sx_complain(usage.name, &err);
+        code = sx_exit_of(rc);
+        goto out;
+    }
+    if (!operands.count) {
+        code = sx_usage_error(&usage, "what to explain? Name a PLAN, a MODEL.onnx or --server URL");
+        goto out;
+    }
     bool planned = is_plan(operands.item[0]);
     if (batch < 1 || batch > SX_CUT_MAX_BATCH)
         code = sx_usage_error(&usage, "--batch takes 1 to %d", SX_CUT_MAX_BATCH);

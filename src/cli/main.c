@@ -25,6 +25,7 @@ static const struct command {
     {"plan", sx_cmd_plan, "predict a model on several devices: whole, and cut into stages"},
     {"explain", sx_cmd_explain, "show a plan's stages, draw its pipeline, measure it"},
     {"split", sx_cmd_split, "write a model's stages as ONNX files"},
+    {"simulate", sx_cmd_simulate, "simulate models that share machines, in virtual time"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "print this page, or a subcommand's: help SUBCOMMAND"},
 };

@@ -118,7 +118,10 @@ static enum sx_rc plan_model(const char *path, const struct sx_cut_request *requ
     enum sx_rc rc = sx_cut_open(&cut, path, &common.devices, common.library, portable, err);
 
     if (!rc)
-        rc = sx_cut_profile(&cut, &request->batch, 1, SX_CUT_RUNS, false, NULL, err);
+        rc = sx_cut_profile(
+            &cut,
+            &(struct sx_cut_grid){.batches = &request->batch, .n_batches = 1, .runs = SX_CUT_RUNS},
+            err);
     if (!rc)
         rc = sx_cut_plans(&cut, request, plans, SX_CUT_MAX_PLANS, &n, err);
     if (!rc)

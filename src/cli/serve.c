@@ -34,7 +34,7 @@ static struct sx_serve_front front = {
     .allow_http = true,
     .allow_metrics = true,
 };
-static const char *library, *engine_name;
+static const char *library, *engine_name, *policy;
 static const char *grpc_port, *grpc_address, *allow_grpc, *ignored;
 static uint64_t exit_timeout = 30, verbose, max_batch = 4, queue_size, default_timeout_ms;
 static bool log_info = true, log_warning = true, log_error = true, strict, no_cache, no_profiling;
@@ -69,6 +69,9 @@ static const struct sx_option options[] = {
      "requests that may wait for a model that does not say; default 1024"},
     {"default-timeout-ms", 0, "MS", SX_OPT_UINT, &default_timeout_ms,
      "for requests without a timeout and models without an objective; default 30000"},
+    {"policy", 0, "NAME", SX_OPT_TEXT, &policy,
+     "how several models share one device: fair (default); for comparisons edf, blind, temporal, "
+     "fixed, greedy, max-throughput, max-min, and width: each as if it were alone"},
     {"no-cache", 0, NULL, SX_OPT_FLAG, &no_cache,
      "do not keep prepared models in the cache directory"},
     {"no-profiling", 0, NULL, SX_OPT_FLAG, &no_profiling,
@@ -108,6 +111,13 @@ static const struct sx_usage usage = {
     .max_operands = SIZE_MAX,
 };
 
+static bool known_policy(const char *name)
+{
+    enum sx_share_policy found;
+
+    return strcmp(name, "width") == 0 || sx_share_policy_find(name, &found);
+}
+
 static int check_options(const struct sx_texts *files)
 {
     if (stores.count == 0 && files->count == 0)
@@ -120,6 +130,8 @@ static int check_options(const struct sx_texts *files)
         return sx_usage_error(&usage, "--http-max-input-size is at least 1");
     if (exit_timeout > 86400)
         return sx_usage_error(&usage, "--exit-timeout-secs is at most 86400");
+    if (policy && !known_policy(policy))
+        return sx_usage_error(&usage, "there is no policy '%s'; --help lists them", policy);
     if (max_batch > 4096)
         return sx_usage_error(&usage, "--default-max-batch-size is at most 4096");
     return -1;
@@ -291,6 +303,7 @@ static enum sx_rc create_server(const struct sx_machine *machine, struct sx_engi
         .default_timeout_ns = default_timeout_ms * SX_MS,
         .default_max_queue = queue_size,
         .no_profiling = no_profiling,
+        .policy = policy,
         .cache_dir = !no_cache && sx_cache_dir(cache, sizeof cache) == SX_OK ? cache : NULL,
     };
 

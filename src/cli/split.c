@@ -68,7 +68,9 @@ static enum sx_rc make_plan(struct sx_cut *cut, struct sx_plan **ret_plan, struc
         for (unsigned s = 0; s < n; s++)
             request.shares[s] = 1.0 / n;
     }
-    rc = sx_cut_profile(cut, &request.batch, 1, SX_CUT_RUNS, false, NULL, err);
+    rc = sx_cut_profile(
+        cut, &(struct sx_cut_grid){.batches = &request.batch, .n_batches = 1, .runs = SX_CUT_RUNS},
+        err);
     return rc ? rc : sx_cut_plans(cut, &request, ret_plan, 1, &made, err);
 }
 
