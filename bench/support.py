@@ -616,7 +616,7 @@ class Compare:
         if not line:
             self.process.wait()
             self.log.seek(0)
-            die(f"compare ended early:\n{self.log.read()[-2000:]}")
+            die(f"{self.process.args[0]} ended early:\n{self.log.read()[-2000:]}")
         return json.loads(line)
 
     def measure(self, load, seconds, seed, target=None, warmup=""):
@@ -648,6 +648,66 @@ class Compare:
             self.process.kill()
             self.process.wait()
         self.log.close()
+
+
+class Mix:
+    """A running bench/mix: several models in one server, told what to do one line at a time.
+
+    `models`: (path, objective in ms) of each."""
+
+    ANSWERED, REFUSED, GONE, FAILED = range(4)
+
+    def __init__(self, models, *options):
+        self.log = tempfile.TemporaryFile("w+", prefix="staronnx-bench-")
+        self.process = subprocess.Popen(
+            [helper_program("mix"), *map(str, options), *(f"{p}:{o:.4f}" for p, o in models)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.objectives = [o for _, o in models]
+        self.costs = self.answer()["models"]
+
+    answer = Compare.answer
+    close = Compare.close
+
+    def tell(self, *words):
+        try:
+            print(*words, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # `answer` says why
+
+    def ask(self, *words):
+        self.tell(*words)
+        return self.answer()
+
+    def run(self, seconds, warmup, seed, rates, events=()):
+        """Poisson at these rates; events are lines of bench/mix without the leading "at"."""
+        for event in events:
+            self.tell("at", event)
+        return self.ask("run", f"{seconds:.3f}", f"{warmup:.3f}", seed,
+                        *(f"{r:.5f}" for r in rates))
+
+    def tally(self, run):
+        """Of each model: (asked, answered within the objective, answered late, refused, failed)."""
+        counts = [[0] * 5 for _ in self.objectives]
+        for model, _, latency, outcome in run["requests"]:
+            c = counts[model]
+            c[0] += 1
+            if outcome == self.ANSWERED:
+                c[1 if latency <= 1000 * self.objectives[model] else 2] += 1
+            else:
+                c[3 if outcome == self.REFUSED else 4] += 1
+        return counts
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def jain(values):
+    """1: all alike; 1/n: one has everything."""
+    squares = sum(v * v for v in values)
+    return sum(values)**2 / (len(values) * squares) if squares else 1.0
 
 
 def lone_ms(path, runs=30):
