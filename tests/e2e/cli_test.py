@@ -16,7 +16,7 @@ import models
 from serving import run
 
 LIGHT = "/usr/share/libonnx-testdata/data/light"
-COMMANDS = "serve", "infer", "inspect", "perf", "profile", "plan", "explain", "split"
+COMMANDS = "serve", "infer", "inspect", "perf", "profile", "plan", "explain", "split", "simulate"
 
 
 class CommandLine(unittest.TestCase):

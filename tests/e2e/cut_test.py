@@ -110,7 +110,7 @@ class Profile(Cut):
         with open(out, encoding="utf-8") as f:
             self.assertEqual([t["batch"] for t in json.load(f)["tables"]], [1, 4])
         about = self.json("profile", model, "--device", "cpu:0", "--runs", "2")
-        self.assertEqual([t["batch"] for t in about["tables"]], [1, 2, 4])
+        self.assertEqual([t["batch"] for t in about["tables"]], [1, 2, 4, 8])
 
     @unittest.skipIf(CORES < 2, "needs two cores")
     def test_keeps_other_devices(self):
@@ -118,8 +118,60 @@ class Profile(Cut):
         done = self.good("profile", self.model, "--device", "cpu:0", "--device", "cpu:1@2", "--runs",
                          "2")
         self.assertEqual(done.stderr.count("measuring"), 1)
-        about = self.json("profile", self.model, "--device", "cpu:0-1", "--runs", "3")
+        about = self.json("profile", self.model, "--device", "cpu:0-1", "--units", "2", "--runs",
+                          "3")
         self.assertEqual([(t["cores"], t["runs"]) for t in about["tables"]], [(1, 2), (2, 3)])
+
+    @unittest.skipIf(CORES < 2, "needs two cores")
+    def test_knees(self):
+        """The knee table of a model: as text, as data, as a picture, and read back as a file."""
+        model = self.write("free.onnx", network(layers=2, batch="n"))
+        picture, table = self.at("curves.svg"), self.at("table.json")
+        about = self.json("profile", model, "--device", "cpu:0-1", "--units", "1,2", "--batch",
+                          "1,4", "--runs", "3", "--curves", picture, "--save-table", table,
+                          "--objective", "1000", "--rate", "100")
+        knees, = about["knees"]
+        shown = knees["table"]
+        self.assertEqual([shown["units"], shown["batches"]], [[1, 2], [1, 4]])
+        measured = {(t["batch"], t["cores"]): t["ms"] for t in about["tables"]}
+        for b, row in zip(shown["batches"], shown["ms"]):
+            for u, ms in zip(shown["units"], row):
+                self.assertAlmostEqual(ms, measured[b, u], delta=1e-4 * ms)
+        for knee in shown["knees"]:
+            self.assertIn(knee["efficacy_units"], (1, 2))
+            self.assertGreaterEqual(knee["speedup"], 1)
+        self.assertTrue(knees["choice"]["feasible"])
+        self.assertIn(knees["choice"]["batch"], (1, 4))
+        drawn = xml.etree.ElementTree.parse(picture).getroot()
+        words = [t.text for t in drawn.iter() if t.tag.endswith("}text")]
+        self.assertIn("batch 4", words)
+        self.assertEqual(sum("knee" in w or w == "flat" for w in words), 4)  # with rims
+        again = self.json("profile", "--table", table)["knees"][0]["table"]
+        for before, after in zip(shown["knees"], again["knees"]):
+            self.assertEqual(before["efficacy_units"], after["efficacy_units"])
+        text = self.good("profile", model, "--device", "cpu:0-1", "--runs", "2").stdout
+        self.assertIn("knees of free on cpu", text)
+
+    def test_table(self):
+        """Times of another machine, with a hole; what would make an objective feasible."""
+        with open(self.at("gpu.json"), "w", encoding="utf-8") as f:
+            json.dump({"name": "made-up", "units": [10, 20, 40, 80], "batches": [1, 16],
+                       "ms": [[8, 4, 2, 1.9], [80, None, 20, 18]]}, f)
+        text = self.good("profile", "--table", self.at("gpu.json"), "--objective", "1").stdout
+        self.assertIn("made-up", text)
+        self.assertIn("not feasible", text)
+        self.assertIn("1.9 ms", text)
+        about = self.json("profile", "--table", self.at("gpu.json"), "--objective", "50",
+                          "--half-rule")["knees"][0]
+        self.assertEqual(about["table"]["knees"][0]["efficacy_units"], 40)
+        self.assertEqual(about["table"]["filled"], 1)
+        self.assertEqual([about["choice"]["units"], about["choice"]["batch"]], [40, 1])
+        with open(self.at("bad.json"), "w", encoding="utf-8") as f:
+            f.write('{"units": [1, 2],\n "batches": [1],\n "ms": [[1, -2]]}')
+        self.refused(3, '"ms"[0][1]', "profile", "--table", self.at("bad.json"))
+        self.refused(3, "nowhere", "profile", "--table", self.at("nowhere.json"))
+        self.refused(2, "--batch", "profile", "--table", self.at("gpu.json"), "--batch", "3")
+        self.refused(2, "model", "profile")
 
     def test_interrupted(self):
         """Ctrl-C leaves the old profile and nothing else."""
@@ -146,6 +198,9 @@ class Profile(Cut):
         for arguments, word in (
             (["--batch", "0"], "--batch"), (["--batch", "1,x"], "--batch"), (["--batch", ""], "--batch"),
             (["--runs", "0"], "--runs"), (["--device", "cpu:9999"], "9999"),
+            (["--units", "0"], "--units"), (["--units", "1024"], "1024"),
+            (["--curves", "x.png"], ".svg"), (["--rate", "3"], "--objective"),
+            (["--table", "x.json"], "not both"), (["--objective", "-1"], "--objective"),
         ):
             with self.subTest(arguments):
                 done = run("profile", self.model, *arguments)
