@@ -395,14 +395,10 @@ static double free_from(const struct sx_share *share, unsigned units, uint64_t n
     return start;
 }
 
-uint64_t sx_share_predict_finish(const struct sx_share *share, const struct sx_share_model *m,
-                                 unsigned samples, uint64_t now)
+/* When it ends if all of its model run on so many units. */
+static uint64_t finish_on(const struct sx_share *share, const struct sx_share_model *m,
+                          unsigned units, unsigned samples, uint64_t now)
 {
-    if (now < share->last)
-        now = share->last;
-    unsigned units = m->plan.units ? m->plan.units : sx_share_units_below(share, m, 1, false);
-    if (!units)
-        units = share->n_units;
     double start = free_from(share, units, now);
     /* What waits for the same model goes first, in full batches side by side; what waits for others
      * goes first as far as it is due before. */
@@ -424,4 +420,22 @@ uint64_t sx_share_predict_finish(const struct sx_share *share, const struct sx_s
     double queue = runs > 1 ? (runs - 1) * last / (side ? side : 1) : 0;
     double total = start + others / share->n_units + queue + last;
     return sx_time_add(now, sx_share_whole(total));
+}
+
+uint64_t sx_share_predict_finish(const struct sx_share *share, const struct sx_share_model *m,
+                                 unsigned samples, uint64_t now)
+{
+    if (now < share->last)
+        now = share->last;
+    unsigned units = m->plan.units ? m->plan.units : sx_share_units_below(share, m, 1, false);
+    if (!units)
+        units = share->n_units;
+    uint64_t end = finish_on(share, m, units, samples, now);
+    for (unsigned u = m->latency->n_units; u-- > 0;) {
+        if (m->latency->units[u] >= units)
+            continue;
+        uint64_t other = finish_on(share, m, m->latency->units[u], samples, now);
+        end = other < end ? other : end;
+    }
+    return end;
 }

@@ -201,7 +201,7 @@ unsigned sx_share_start(struct sx_share *share, const struct sx_share_action *ac
 void sx_share_end(struct sx_share *share, unsigned run, uint64_t now);
 
 /* When a request for `samples` of this model that arrives now is predicted to end, behind all that
- * waits; for admission. */
+ * waits, on its planned units or on fewer if those are free sooner; for admission. */
 uint64_t sx_share_predict_finish(const struct sx_share *share, const struct sx_share_model *model,
                                  unsigned samples, uint64_t now);
 

@@ -176,23 +176,6 @@ static unsigned due_before(const struct sx_model *m, uint64_t deadline)
     return n > head->samples ? n : head->samples;
 }
 
-/* On the planned units, or on fewer if those are free sooner. */
-static uint64_t predict(const struct sx_share *live, struct sx_model *m, const struct sx_request *r,
-                        uint64_t now)
-{
-    unsigned planned = m->share.plan.units;
-    uint64_t end = sx_share_predict_finish(live, &m->share, r->samples, now);
-    for (unsigned u = m->latency.n_units; u-- > 0 && end > r->end_by_ns;) {
-        if (m->latency.units[u] >= planned)
-            continue;
-        m->share.plan.units = m->latency.units[u];
-        uint64_t other = sx_share_predict_finish(live, &m->share, r->samples, now);
-        end = other < end ? other : end;
-    }
-    m->share.plan.units = planned;
-    return end;
-}
-
 bool sx_sharing_admits(struct sx_server *s, struct sx_model *m, const struct sx_request *r,
                        uint64_t now, uint64_t *ret_end)
 {
@@ -208,7 +191,7 @@ bool sx_sharing_admits(struct sx_server *s, struct sx_model *m, const struct sx_
         if (other != m) /* by deadline only these go before it; the next pump sees all again */
             other->share.queue.samples = due_before(other, r->end_by_ns);
     }
-    *ret_end = predict(live, m, r, now);
+    *ret_end = sx_share_predict_finish(live, &m->share, r->samples, now);
     double spread = sx_cost_spread_ns(&m->cost, r->samples, 0);
     if (sx_time_add(*ret_end, (uint64_t)spread) <= r->end_by_ns)
         return true;
