@@ -71,7 +71,9 @@ static struct {
 static void measure(struct sx_target *t, const char *name, const char *load, double seconds,
                     double warmup, int round)
 {
-    bool ours = fleet.n_devices > 1 && !strcmp(name, "staronnx");
+    bool us = !strcmp(name, "staronnx"), ours = us && fleet.n_devices > 1;
+    struct sx_model_stats *before = us ? malloc(sizeof *before) : NULL;
+    struct sx_model_stats *after = us ? malloc(sizeof *after) : NULL;
     struct fleet_mark mark;
     struct sx_err err = {0};
     struct sx_load l = {0};
@@ -90,6 +92,8 @@ static void measure(struct sx_target *t, const char *name, const char *load, dou
     struct sx_run_result *r = calloc(1, sizeof *r);
     if (ours)
         fleet_mark(fleet.model, &mark);
+    if (before)
+        sx_model_get_stats(fleet.model, before);
     uint64_t begin = sx_now() + o.warmup_ns;
     or_die(sx_run(t, &l, &o, r, &err), &err);
     t->ops->cancel(t);
@@ -111,6 +115,16 @@ static void measure(struct sx_target *t, const char *name, const char *load, dou
         (unsigned long long)(r->stats.outcome[SX_OUTCOME_REJECTED] +
                              r->stats.outcome[SX_OUTCOME_EXPIRED]),
         (unsigned long long)sx_stats_lost(&r->stats), r->seconds);
+    if (before && after && !ours) {
+        sx_model_get_stats(fleet.model, after);
+        printf(", \"runs_by_width\": {");
+        for (unsigned w = 0; w < after->n_widths; w++)
+            printf("%s\"%u\": %llu", w ? ", " : "", after->widths[w],
+                   (unsigned long long)(after->width_runs[w] - before->width_runs[w]));
+        printf("}");
+    }
+    free(before);
+    free(after);
     if (ours) {
         printf(", ");
         fleet_print(fleet.server, fleet.model, fleet.n_devices, &mark, begin, begin + o.duration_ns,

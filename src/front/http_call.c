@@ -214,7 +214,7 @@ static bool reserve_body(struct call *call, size_t size)
  * the request sets a deadline or rank of its own, which only the parser can tell. */
 static void precheck(struct call *call, const char *data, size_t size)
 {
-    if (call->json_len <= 0 || (size_t)call->json_len > size ||
+    if (!data || call->json_len <= 0 || (size_t)call->json_len > size ||
         call->content_length < PRECHECK_BODY ||
         memmem(data, (size_t)call->json_len, "\"timeout\"", 9) ||
         memmem(data, (size_t)call->json_len, "\"priority\"", 10))

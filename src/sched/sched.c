@@ -77,9 +77,11 @@ static double effective_rate(const struct sx_arrivals *a, uint64_t now, unsigned
  */
 
 /* Predicted TAIL_SHARE-quantile of latency, in seconds, when all run alone at one width: M/D/k
- * with k = units / width servers.  Chance to wait by Erlang C; waiting time exponential with
- * twice the rate of M/M/k, as deterministic service halves the mean wait (Kingman).  Infinite
- * when the rate is over the capacity. */
+ * with k = units / width servers.  Chance to wait, C, by Erlang.  Who waits does so mostly for less
+ * than the time D between two ends of runs, and there M/D/1 has a closed form,
+ * P(W <= t) = (1 - rho) exp(rho t / D), which is scaled to C.  Beyond D exponential with twice the
+ * rate of M/M/k, as deterministic service halves the mean wait (Kingman).  Infinite when the rate
+ * is over the capacity. */
 static double tail_latency(double service, double rate, unsigned servers)
 {
     double load = rate * service, rho = load / servers;
@@ -94,7 +96,12 @@ static double tail_latency(double service, double rate, unsigned servers)
     double waits = last / (sum + last);
     if (waits <= TAIL_SHARE)
         return service;
-    return service + log(waits / TAIL_SHARE) * service / (2 * servers * (1 - rho));
+    double between = service / servers, scale = waits / rho;
+    double wait = between / rho * log((1 - TAIL_SHARE / scale) / (1 - rho));
+    if (wait <= between)
+        return service + wait;
+    double beyond = scale * (1 - (1 - rho) * exp(rho));
+    return service + between + fmax(log(beyond / TAIL_SHARE), 0) * between / (2 * (1 - rho));
 }
 
 /* Share of all units that the other models keep busy at their most efficient. */
