@@ -310,6 +310,16 @@ bool sx_path_is_file(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
+void sx_path_stem(const char *path, const char *ending, char *buf, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len, end = strlen(ending);
+    snprintf(buf, size, "%s", slash ? slash + 1 : path);
+    len = strlen(buf);
+    if (len > end && strcmp(buf + len - end, ending) == 0)
+        buf[len - end] = '\0';
+}
+
 static int compare_names(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);

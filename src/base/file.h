@@ -25,6 +25,8 @@ enum sx_rc sx_dir_remove(const char *path, struct sx_err *err);
 
 bool sx_path_is_dir(const char *path);
 bool sx_path_is_file(const char *path);
+/* What a file is called for people: the last part of its path without `ending`, cut to fit. */
+void sx_path_stem(const char *path, const char *ending, char *buf, size_t size);
 /* The sorted names in a directory, without those that begin with a dot; free with sx_names_free. */
 enum sx_rc sx_dir_names(const char *path, char ***ret_names, size_t *ret_count, struct sx_err *err);
 void sx_names_free(char **names, size_t count);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/sbuf.h"
 #include "cli/curves.h"
 #include "cli/cut.h"
@@ -241,18 +242,6 @@ static enum sx_rc find_knees(const struct sx_cut *cut, const char *name, struct 
     return rc;
 }
 
-/* "models/resnet50.onnx": resnet50 */
-static void name_of(const char *path, char name[SX_LATENCY_NAME])
-{
-    const char *slash = strrchr(path, '/');
-    size_t len;
-
-    snprintf(name, SX_LATENCY_NAME, "%s", slash ? slash + 1 : path);
-    len = strlen(name);
-    if (len > 5 && !strcmp(name + len - 5, ".onnx"))
-        name[len - 5] = '\0';
-}
-
 /* --- all of it -------------------------------------------------------------------------------- */
 
 static void print_text(const struct sx_cut *cut, const struct knees *knees, const char *where,
@@ -379,7 +368,7 @@ static enum sx_rc of_model(const char *path, struct sx_cut_grid *grid, unsigned 
         }
     }
     rc = sx_cut_profile(&cut, grid, err);
-    name_of(path, name);
+    sx_path_stem(path, ".onnx", name, sizeof name);
     if (!rc)
         rc = find_knees(&cut, name, &knees, err);
     if (!rc)

@@ -185,17 +185,6 @@ static bool stop_pending(void)
 
 /* --- models ----------------------------------------------------------------------------------- */
 
-static void model_name(const char *path, char *name, size_t size)
-{
-    const char *slash = strrchr(path, '/');
-    size_t len;
-
-    snprintf(name, size, "%s", slash ? slash + 1 : path);
-    len = strlen(name);
-    if (len > 5 && strcmp(name + len - 5, ".onnx") == 0)
-        name[len - 5] = 0;
-}
-
 static enum sx_rc load_models(struct sx_server *server, const struct sx_texts *files,
                               unsigned *ret_failed, struct sx_err *err)
 {
@@ -215,7 +204,7 @@ static enum sx_rc load_models(struct sx_server *server, const struct sx_texts *f
                 sx_hint(err, "a model repository is given with --models");
             return SX_NOT_FOUND;
         }
-        model_name(files->item[i], name, sizeof name);
+        sx_path_stem(files->item[i], ".onnx", name, sizeof name);
         rc = sx_server_load(server, name, 1, files->item[i], NULL, err);
         if (rc == SX_ENGINE)
             rc = SX_INVALID; /* the file is at fault: the exit code says so */

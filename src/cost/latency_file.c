@@ -128,18 +128,6 @@ enum sx_rc sx_latency_read(struct yyjson_val *object, const char *where,
     return SX_OK;
 }
 
-/* "models/resnet50.json": resnet50 */
-static void name_of(const char *path, char name[SX_LATENCY_NAME])
-{
-    const char *slash = strrchr(path, '/');
-    size_t len;
-
-    snprintf(name, SX_LATENCY_NAME, "%s", slash ? slash + 1 : path);
-    len = strlen(name);
-    if (len > 5 && !strcmp(name + len - 5, ".json"))
-        name[len - 5] = '\0';
-}
-
 enum sx_rc sx_latency_load(const char *path, struct sx_latency *ret_latency,
                            char ret_name[SX_LATENCY_NAME], struct sx_err *err)
 {
@@ -164,7 +152,7 @@ enum sx_rc sx_latency_load(const char *path, struct sx_latency *ret_latency,
         sx_hint(err, "%s", shape);
         goto out;
     }
-    name_of(path, name);
+    sx_path_stem(path, ".json", name, sizeof name);
     rc = sx_latency_read(yyjson_doc_get_root(doc), where, ret_latency, name, err);
     if (!rc)
         memcpy(ret_name, name, sizeof name);

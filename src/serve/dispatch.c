@@ -10,7 +10,6 @@
  *   D4  if something waits and could start, it has been started; if only time can change
  *       that, the alarm is set for then.
  *   D5  in_flight counts requests in D1's first two states, and profiling jobs.
- *
  *   D6  server->running holds the jobs of D2; each has a reference on its model.
  *
  * With several devices, fleet.c takes the place of the pump and of job_done; with several models on
@@ -25,17 +24,29 @@
 #include "base/log.h"
 #include "serve/server_int.h"
 
-/* Clients count from when they ask until they have the answer, and of that we see only the middle:
- * so predictions must leave a tenth of the time, at most this, for the way here and back, which on
- * a machine that is busy with runs takes milliseconds. */
-#define RESERVE_NS (5 * SX_MS)
-
 void sx_outcome_init(struct outcome *o)
 {
     sx_list_init(&o->start);
     sx_list_init(&o->finished);
     o->flows = NULL;
     o->flows_end = &o->flows;
+}
+
+struct sx_sched sx_server_state(const struct sx_server *s)
+{
+    return (struct sx_sched){.n_units = s->n_units,
+                             .free_at = s->unit_free_at,
+                             .busy = s->unit_busy,
+                             .models = s->sched_models,
+                             .n_models = s->n_models};
+}
+
+unsigned sx_server_index_of(const struct sx_server *s, const struct sx_model *m)
+{
+    unsigned index = 0;
+    while (s->models[index] != m)
+        index++;
+    return index;
 }
 
 static struct sx_job *take_job(struct sx_model *m)
@@ -119,11 +130,7 @@ bool sx_server_start_batch(struct sx_server *s, struct sx_model *m, const struct
 /* Width follows load: the answer for one model, and for several under the policy "width". */
 static uint64_t pump_by_width(struct sx_server *s, uint64_t now, struct outcome *o)
 {
-    struct sx_sched state = {.n_units = s->n_units,
-                             .free_at = s->unit_free_at,
-                             .busy = s->unit_busy,
-                             .models = s->sched_models,
-                             .n_models = s->n_models};
+    struct sx_sched state = sx_server_state(s);
     struct sx_sched_action a;
     for (;;) {
         for (unsigned i = 0; i < s->n_models; i++) {
@@ -324,16 +331,10 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
     if (sx_sharing_active(s))
         return sx_sharing_admits(s, m, r, now, &shared_end) ? SX_OK
                                                             : too_late(r, shared_end, now, err);
-    unsigned index = 0;
-    while (s->models[index] != m)
-        index++;
-    struct sx_sched state = {.n_units = s->n_units,
-                             .free_at = s->unit_free_at,
-                             .busy = s->unit_busy,
-                             .models = s->sched_models,
-                             .n_models = s->n_models};
+    struct sx_sched state = sx_server_state(s);
     uint64_t wait;
-    uint64_t end = sx_sched_predict_finish(&state, index, r->samples, now, &wait);
+    uint64_t end =
+        sx_sched_predict_finish(&state, sx_server_index_of(s, m), r->samples, now, &wait);
     double spread = sx_cost_spread_ns(&m->cost, r->samples, 0);
     if (sx_time_add(end, (uint64_t)spread) > r->end_by_ns &&
         (wait || !sx_model_may_probe(m, now))) {
@@ -353,7 +354,7 @@ static enum sx_rc arrive(struct sx_server *s, struct sx_model *m, struct sx_requ
     uint64_t now = sx_clock_now(s->clock);
     r->arrival_ns = now;
     r->deadline_ns = sx_time_add(now, timeout);
-    r->end_by_ns = r->deadline_ns - (timeout / 10 < RESERVE_NS ? timeout / 10 : RESERVE_NS);
+    r->end_by_ns = r->deadline_ns - sx_reserve_ns(timeout);
     return admit(s, m, r, now, err);
 }
 

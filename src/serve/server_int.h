@@ -178,8 +178,19 @@ struct outcome {
     struct sx_list finished;            /* requests with rc set */
 };
 
+/* Clients count from when they ask until they have the answer, and of that we see only the middle:
+ * so predictions must leave a tenth of the time, at most 5 ms, for the way here and back, which on
+ * a machine that is busy with runs takes milliseconds. */
+static inline uint64_t sx_reserve_ns(uint64_t timeout_ns)
+{
+    return timeout_ns / 10 < 5 * SX_MS ? timeout_ns / 10 : 5 * SX_MS;
+}
+
 /* dispatch.c */
 void sx_outcome_init(struct outcome *o);
+/* What sched/ decides from, and a model's number in it. [lock] held. */
+struct sx_sched sx_server_state(const struct sx_server *server);
+unsigned sx_server_index_of(const struct sx_server *server, const struct sx_model *model);
 /* Start what can be started, expire what cannot end in time. [lock] held. */
 void sx_server_pump(struct sx_server *server, uint64_t now, struct outcome *o);
 /* Submit jobs, call `done` of finished requests. No lock held. */

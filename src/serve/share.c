@@ -232,14 +232,13 @@ static void guess(const struct sx_cost *c, struct sx_latency *l)
 static void plan(struct sx_sharing *sh, enum sx_share_policy policy, unsigned n_units, uint64_t now,
                  struct sx_share_verdict *ret_verdict)
 {
-    double reserve = 5e6; /* as dispatch.c keeps for the way back */
+    double reserve = INFINITY; /* one for all: none loses more than its part */
     for (unsigned i = 0; i < sh->n_drafts; i++) {
         struct sx_draft *d = &sh->drafts[i];
         if (!sx_latency_from_cost(&d->cost, &d->latency))
             guess(&d->cost, &d->latency);
         sx_latency_prepare(&d->latency);
-        if (d->share.objective_ns / 10 < reserve)
-            reserve = d->share.objective_ns / 10;
+        reserve = fmin(reserve, (double)sx_reserve_ns((uint64_t)d->share.objective_ns));
     }
     sx_share_init(sh->draft, policy, SX_SHARE_ALIGNED, n_units);
     sh->draft->margin_ns = reserve;

@@ -113,15 +113,9 @@ void sx_sharing_arrived(struct sx_server *s, struct sx_model *m, uint64_t now)
     if (!m->shared || m->queued_requests != 1)
         return;
     /* How wide may it run if nobody else comes? */
-    struct sx_sched state = {.n_units = s->n_units,
-                             .free_at = s->unit_free_at,
-                             .busy = s->unit_busy,
-                             .models = s->sched_models,
-                             .n_models = s->n_models};
-    unsigned index = 0;
-    while (s->models[index] != m)
-        index++;
-    m->share.lone_units = m->cost.widths[sx_sched_lone_width(&state, index, now)];
+    struct sx_sched state = sx_server_state(s);
+    unsigned wi = sx_sched_lone_width(&state, sx_server_index_of(s, m), now);
+    m->share.lone_units = m->cost.widths[wi];
 }
 
 void sx_sharing_note(struct sx_server *s, struct sx_job *job, uint64_t now)
