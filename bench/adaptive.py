@@ -82,6 +82,9 @@ def main():
             low = [a["p50_us"] / b["p50_us"] for a, b in zip(ours, m[quick])]
         if worst is None or ratio > worst[0]:
             worst = (ratio, share, best)
+        support.say(f"  p50 {p(ours, 'p50_us') / 1e3:.2f} ms, {middle:.3f} of {quick}; p95 "
+                    f"{p(ours, 'p95_us') / 1e3:.2f} ms, {ratio:.3f} of {best}; runs by width "
+                    + ", ".join(str(m["runs_by_width"]) for m in ours))
         rows.append((f"{share:.0%}", f"{rate:.1f}", f"{p(ours, 'p50_us') / 1e3:.2f}",
                      f"{p(m[quick], 'p50_us') / 1e3:.2f}", quick, f"{middle:.3f}",
                      f"{p(ours, 'p95_us') / 1e3:.2f}", f"{p(m[best], 'p95_us') / 1e3:.2f}", best,
