@@ -39,6 +39,7 @@ struct sx_pool {
     struct pool_class classes[CLASSES];
     atomic_size_t refs;
     atomic_size_t bytes;
+    atomic_size_t limit; /* of bytes; 0: none */
     atomic_bool closed;
 };
 
@@ -79,6 +80,17 @@ static void buffer_free(struct sx_pool *pool, struct sx_buffer *b)
     free(b);
 }
 
+/* Large buffers are kept while the pool is no larger than this: what a burst needed goes back. */
+#define LARGE     ((size_t)1 << 20)
+#define KEEP_MOST ((size_t)256 << 20)
+
+static bool worth_keeping(struct sx_pool *pool, const struct sx_buffer *b)
+{
+    return !atomic_load_explicit(&pool->closed, memory_order_relaxed) &&
+           (b->size <= LARGE ||
+            atomic_load_explicit(&pool->bytes, memory_order_relaxed) <= KEEP_MOST);
+}
+
 /* sx_buffer.release of pooled buffers. */
 static void buffer_return(struct sx_buffer *b)
 {
@@ -88,7 +100,7 @@ static void buffer_return(struct sx_buffer *b)
     assert(size == b->size);
 
     pthread_mutex_lock(&c->lock);
-    bool keep = !atomic_load_explicit(&pool->closed, memory_order_relaxed);
+    bool keep = worth_keeping(pool, b);
     if (keep) {
         b->next = c->free;
         c->free = b;
@@ -111,6 +123,7 @@ enum sx_rc sx_pool_create(struct sx_pool **ret_pool)
     }
     atomic_init(&pool->refs, 1);
     atomic_init(&pool->bytes, 0);
+    atomic_init(&pool->limit, 0);
     atomic_init(&pool->closed, false);
     *ret_pool = pool;
     return SX_OK;
@@ -123,6 +136,34 @@ void sx_pool_destroy(struct sx_pool *pool)
     atomic_store_explicit(&pool->closed, true, memory_order_relaxed);
     sx_pool_trim(pool);
     pool_unref(pool);
+}
+
+void sx_pool_set_limit(struct sx_pool *pool, size_t bytes)
+{
+    atomic_store_explicit(&pool->limit, bytes, memory_order_relaxed);
+}
+
+/* Count `size` more bytes, unless that is over the limit. */
+static bool reserve(struct sx_pool *pool, size_t size)
+{
+    size_t limit = atomic_load_explicit(&pool->limit, memory_order_relaxed);
+    size_t was = atomic_fetch_add_explicit(&pool->bytes, size, memory_order_relaxed);
+    if (!limit || (size <= limit && was <= limit - size))
+        return true;
+    atomic_fetch_sub_explicit(&pool->bytes, size, memory_order_relaxed);
+    return false;
+}
+
+/* A new block; NULL: there is no memory, or it would be over the limit. */
+static void *allocate(struct sx_pool *pool, size_t size)
+{
+    void *memory;
+    if (!reserve(pool, size))
+        return NULL;
+    if (!posix_memalign(&memory, SX_BUF_ALIGN, SX_BUF_ALIGN + size))
+        return memory;
+    atomic_fetch_sub_explicit(&pool->bytes, size, memory_order_relaxed);
+    return NULL;
 }
 
 struct sx_buffer *sx_pool_get(struct sx_pool *pool, size_t size)
@@ -139,15 +180,15 @@ struct sx_buffer *sx_pool_get(struct sx_pool *pool, size_t size)
     pthread_mutex_unlock(&c->lock);
 
     if (!b) {
-        void *memory;
-        if (posix_memalign(&memory, SX_BUF_ALIGN, SX_BUF_ALIGN + class_size)) {
+        void *memory = allocate(pool, class_size);
+        if (!memory) {
             sx_pool_trim(pool); // other classes may sit on what we need
-            if (posix_memalign(&memory, SX_BUF_ALIGN, SX_BUF_ALIGN + class_size))
-                return NULL;
+            memory = allocate(pool, class_size);
         }
+        if (!memory)
+            return NULL;
         b = memory;
         sx_buffer_wrap(b, (unsigned char *)memory + SX_BUF_ALIGN, class_size, buffer_return, pool);
-        atomic_fetch_add_explicit(&pool->bytes, class_size, memory_order_relaxed);
     }
     b->next = NULL;
     atomic_store_explicit(&b->refs, 1, memory_order_relaxed);

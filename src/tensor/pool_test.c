@@ -107,6 +107,47 @@ static void test_reuse(void **state)
     sx_pool_destroy(NULL);
 }
 
+/* What a burst of large buffers needed goes back, small ones and the first large ones stay. */
+static void test_burst(void **state)
+{
+    (void)state;
+    enum { N = 12 };
+    struct sx_pool *pool = new_pool();
+    struct sx_buffer *large[N], *small = sx_pool_get(pool, 100);
+    for (int i = 0; i < N; i++)
+        assert_non_null(large[i] = sx_pool_get(pool, 64 << 20)); // untouched: no memory is used
+    size_t peak = sx_pool_bytes(pool);
+    assert_true(peak > KEEP_MOST);
+    for (int i = 0; i < N; i++)
+        sx_buffer_unref(&large[i]);
+    assert_true(sx_pool_bytes(pool) <= KEEP_MOST);
+    assert_true(sx_pool_bytes(pool) >= KEEP_MOST / 2);
+    size_t held = sx_pool_bytes(pool);
+    sx_buffer_unref(&small);
+    assert_int_equal(sx_pool_bytes(pool), held);
+    sx_pool_destroy(pool);
+}
+
+static void test_limit(void **state)
+{
+    (void)state;
+    struct sx_pool *pool = new_pool();
+    sx_pool_set_limit(pool, 1 << 20);
+    assert_null(sx_pool_get(pool, 2 << 20));
+    struct sx_buffer *a = sx_pool_get(pool, 600 << 10);
+    assert_non_null(a);
+    assert_null(sx_pool_get(pool, 600 << 10));
+    assert_int_equal(sx_pool_bytes(pool), a->size); // what failed is not counted
+    struct sx_buffer *b = sx_pool_get(pool, 1000);
+    sx_buffer_unref(&b);
+    sx_buffer_unref(&a); // both are free now, and make room for another class
+    b = sx_pool_get(pool, 900 << 10);
+    assert_non_null(b);
+    assert_int_equal(sx_pool_bytes(pool), b->size);
+    sx_buffer_unref(&b);
+    sx_pool_destroy(pool);
+}
+
 static void test_outlives_its_creator(void **state)
 {
     (void)state;
@@ -246,6 +287,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_classes),
         cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_burst),
+        cmocka_unit_test(test_limit),
         cmocka_unit_test(test_outlives_its_creator),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_threads),

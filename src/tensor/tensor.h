@@ -49,6 +49,9 @@ void sx_pool_destroy(struct sx_pool *pool);
 /* A buffer of at least `size` bytes (0 is fine) with one reference; NULL when memory is short.
  * Classes are a quarter of a power of two apart, so at most 25 % is lost to rounding. */
 struct sx_buffer *sx_pool_get(struct sx_pool *pool, size_t size);
+/* From now on the pool holds at most so many bytes, in use and free: beyond, sx_pool_get fails as
+ * if there were no memory.  0: no limit (as at first). */
+void sx_pool_set_limit(struct sx_pool *pool, size_t bytes);
 /* Bytes held by the pool, in use and free. */
 size_t sx_pool_bytes(struct sx_pool *pool);
 /* Give the free buffers back to the system. */
