@@ -397,9 +397,8 @@ static enum sx_rc check_graph(struct sx_onnx *model, struct sx_names *seen,
                               const Onnx__GraphProto *graph, struct scope *outer,
                               struct sx_err *err);
 
-static enum sx_rc check_attribute(struct sx_onnx *model, struct sx_names *seen,
-                                  const Onnx__AttributeProto *a, bool count, struct scope *scope,
-                                  struct sx_err *err)
+static enum sx_rc check_attribute_tensors(struct sx_onnx *model, const Onnx__AttributeProto *a,
+                                          bool count, struct sx_err *err)
 {
     enum sx_rc rc = SX_OK;
     if (a->t)
@@ -410,6 +409,14 @@ static enum sx_rc check_attribute(struct sx_onnx *model, struct sx_names *seen,
         rc = check_sparse(model, a->sparse_tensor, count, err);
     for (size_t i = 0; !rc && i < a->n_sparse_tensors; i++)
         rc = check_sparse(model, a->sparse_tensors[i], count, err);
+    return rc;
+}
+
+static enum sx_rc check_attribute(struct sx_onnx *model, struct sx_names *seen,
+                                  const Onnx__AttributeProto *a, bool count, struct scope *scope,
+                                  struct sx_err *err)
+{
+    enum sx_rc rc = check_attribute_tensors(model, a, count, err);
     if (!rc && a->g)
         rc = check_graph(model, seen, a->g, scope, err);
     for (size_t i = 0; !rc && i < a->n_graphs; i++)
@@ -468,6 +475,43 @@ static enum sx_rc check_graph(struct sx_onnx *model, struct sx_names *seen,
     return rc;
 }
 
+/* Tensors anywhere below nodes of a function: names inside bodies are the engine's business, files
+ * are ours.  How deep they lie was bounded when the file was scanned. */
+static enum sx_rc check_function_attribute(struct sx_onnx *model, const Onnx__AttributeProto *a,
+                                           struct sx_err *err);
+
+static enum sx_rc check_function_nodes(struct sx_onnx *model, Onnx__NodeProto *const *nodes,
+                                       size_t n, struct sx_err *err)
+{
+    enum sx_rc rc = SX_OK;
+    for (size_t i = 0; !rc && i < n; i++)
+        for (size_t k = 0; !rc && k < nodes[i]->n_attribute; k++)
+            rc = check_function_attribute(model, nodes[i]->attribute[k], err);
+    return rc;
+}
+
+static enum sx_rc check_function_graph(struct sx_onnx *model, const Onnx__GraphProto *g,
+                                       struct sx_err *err)
+{
+    enum sx_rc rc = SX_OK;
+    for (size_t i = 0; !rc && i < g->n_initializer; i++)
+        rc = check_tensor(model, g->initializer[i], true, err);
+    for (size_t i = 0; !rc && i < g->n_sparse_initializer; i++)
+        rc = check_sparse(model, g->sparse_initializer[i], true, err);
+    return rc ? rc : check_function_nodes(model, g->node, g->n_node, err);
+}
+
+static enum sx_rc check_function_attribute(struct sx_onnx *model, const Onnx__AttributeProto *a,
+                                           struct sx_err *err)
+{
+    enum sx_rc rc = check_attribute_tensors(model, a, true, err);
+    if (!rc && a->g)
+        rc = check_function_graph(model, a->g, err);
+    for (size_t i = 0; !rc && i < a->n_graphs; i++)
+        rc = check_function_graph(model, a->graphs[i], err);
+    return rc;
+}
+
 static int by_count(const void *a, const void *b)
 {
     const struct sx_onnx_op_count *x = a, *y = b;
@@ -484,12 +528,9 @@ enum sx_rc sx_onnx_check(struct sx_onnx *model, struct sx_err *err)
 
     for (size_t i = 0; !rc && i < model->proto->n_functions; i++) {
         const Onnx__FunctionProto *f = model->proto->functions[i];
-        for (size_t k = 0; !rc && k < f->n_node; k++)
-            for (size_t j = 0; !rc && j < f->node[k]->n_attribute; j++) {
-                const Onnx__AttributeProto *a = f->node[k]->attribute[j];
-                if (a->t) /* names inside bodies are the engine's business, files are ours */
-                    rc = check_tensor(model, a->t, true, err);
-            }
+        rc = check_function_nodes(model, f->node, f->n_node, err);
+        for (size_t k = 0; !rc && k < f->n_attribute_proto; k++)
+            rc = check_function_attribute(model, f->attribute_proto[k], err);
     }
     sx_names_fini(&seen);
     if (!rc && model->n_ops)

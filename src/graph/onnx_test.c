@@ -343,6 +343,39 @@ static void test_external(void **state)
     unlink(path);
 }
 
+/* A function's nodes hide a tensor, at the depth of a body; its file is checked like any other. */
+static void in_function(const char *location, enum sx_rc rc, const char *words)
+{
+    struct mk mk;
+    BEGIN();
+    mk_constant(&mk, "w", MK_FLOAT, "4", (const float[4]){0}, 16);
+    Onnx__GraphProto *nodes = mk_graph(&mk, "nodes");
+    Onnx__NodeProto *branch = mk_node_in(&mk, nodes, "If", "a", "c");
+    Onnx__GraphProto *then = mk_body(&mk, branch, "then_branch");
+    Onnx__TensorProto *t = mk_tensor(&mk, "w", MK_FLOAT, "4", NULL, 0);
+    mk_external(&mk, t, "location", location);
+    MK_PUSH(&mk, then->initializer, then->n_initializer, t);
+    mk_function(&mk, "hides", nodes);
+    mk_write(&mk, file);
+    mk_end(&mk);
+    if (rc)
+        refused(file, rc, words);
+    else
+        sx_onnx_close(opened(file));
+}
+
+static void test_external_in_function(void **state)
+{
+    (void)state;
+    char path[80];
+    snprintf(path, sizeof(path), "%s/w.bin", dir);
+    mk_put(path, "0123456789abcdef0123", 20);
+    in_function("w.bin", SX_OK, "");
+    in_function("missing.bin", SX_NOT_FOUND, "is missing");
+    in_function("../../secret", SX_INVALID, "outside the model's directory");
+    unlink(path);
+}
+
 /* Messages nested so deeply that reading them would need more stack than there is. */
 static void test_nesting(void **state)
 {
@@ -430,11 +463,12 @@ static void test_zoo(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_describe),      cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_truncated),     cmocka_unit_test(test_mutated),
-        cmocka_unit_test(test_edges),         cmocka_unit_test(test_constants),
-        cmocka_unit_test(test_external),      cmocka_unit_test(test_nesting),
-        cmocka_unit_test(test_nul_in_a_name), cmocka_unit_test(test_zoo),
+        cmocka_unit_test(test_describe),  cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_truncated), cmocka_unit_test(test_mutated),
+        cmocka_unit_test(test_edges),     cmocka_unit_test(test_constants),
+        cmocka_unit_test(test_external),  cmocka_unit_test(test_external_in_function),
+        cmocka_unit_test(test_nesting),   cmocka_unit_test(test_nul_in_a_name),
+        cmocka_unit_test(test_zoo),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -80,6 +80,8 @@ void sx_rule_elementwise(struct sx_node_view *n)
         return;
     if (!strcmp(op, "Where"))
         first = 1;
+    if (!sx_rule_in(n, first))
+        return;
     type = sx_rule_in(n, first)->type;
     for (size_t i = 0; i < sizeof truths / sizeof truths[0]; i++)
         if (!strcmp(op, truths[i]))
@@ -175,18 +177,22 @@ void sx_rule_conv_transpose(struct sx_node_view *n)
     for (size_t a = 0; a < s; a++) {
         int64_t stride = strides && strides->n_ints == s ? strides->ints[a] : 1;
         int64_t dilation = dilations && dilations->n_ints == s ? dilations->ints[a] : 1;
-        int64_t pad = pads && pads->n_ints == 2 * s ? pads->ints[a] + pads->ints[a + s] : 0;
+        int64_t pad[2] = {0, 0};
+        if (pads && pads->n_ints == 2 * s) {
+            pad[0] = pads->ints[a];
+            pad[1] = pads->ints[a + s];
+        }
         int64_t more = extra && extra->n_ints == s ? extra->ints[a] : 0;
         if (given && given->n_ints == s) {
             dims[a + 2] = given->ints[a];
             continue;
         }
-        if (stride < 1 || stride > 65536 || dilation < 1 || dilation > 65536 || pad > INT32_MAX ||
-            pad < 0 || more < 0 || more > 65536 || x->dims[a + 2] > INT32_MAX ||
-            w->dims[a + 2] > INT32_MAX)
+        if (stride < 1 || stride > 65536 || dilation < 1 || dilation > 65536 || pad[0] < 0 ||
+            pad[0] > INT32_MAX || pad[1] < 0 || pad[1] > INT32_MAX || more < 0 || more > 65536 ||
+            x->dims[a + 2] > INT32_MAX || w->dims[a + 2] > INT32_MAX)
             return;
-        dims[a + 2] =
-            (x->dims[a + 2] - 1) * stride + (w->dims[a + 2] - 1) * dilation + 1 + more - pad;
+        dims[a + 2] = (x->dims[a + 2] - 1) * stride + (w->dims[a + 2] - 1) * dilation + 1 + more -
+                      pad[0] - pad[1];
     }
     sx_rule_set(n, 0, x->type, dims, x->rank);
 }

@@ -158,7 +158,8 @@ void sx_rule_split(struct sx_node_view *n)
     memcpy(dims, x->dims, sizeof dims);
     if (n->n_out == 0 || n->n_out != n->proto->n_output || (count >= 0 && (size_t)count < n->n_out))
         return;
-    int64_t each = (x->dims[axis] + (int64_t)n->n_out - 1) / (int64_t)n->n_out;
+    int64_t n_parts = (int64_t)n->n_out;
+    int64_t each = x->dims[axis] / n_parts + (x->dims[axis] % n_parts != 0);
     for (size_t o = 0; o < n->n_out; o++) {
         int64_t left = x->dims[axis] - each * (int64_t)o;
         dims[axis] = count >= 0 ? parts[o] : left < each ? left : each;

@@ -171,7 +171,7 @@ enum sx_rc sx_shapes_infer(const struct sx_onnx *model, int64_t free_dim, struct
     if (!shapes->values)
         goto no_memory;
     for (size_t i = 0; i < g->n_initializer; i++) {
-        v = define(shapes, g->initializer[i]->name);
+        v = define(shapes, g->initializer[i]->name ? g->initializer[i]->name : "");
         if (!v)
             goto no_memory;
         take_tensor(v, g->initializer[i]);
