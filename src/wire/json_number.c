@@ -65,14 +65,14 @@ static bool fast_double(const char *text, size_t len, double *ret_value)
     const char *first = p;
     for (; p < end && (unsigned)(*p - '0') <= 9; p++) {
         m = m * 10 + (unsigned)(*p - '0');
-        digits += m != 0;
+        digits += digits || m != 0; /* m may wrap to 0 */
     }
     if (p == first)
         return false; /* NaN, Infinity */
     if (p < end && *p == '.') {
         for (p++; p < end && (unsigned)(*p - '0') <= 9; p++, e--) {
             m = m * 10 + (unsigned)(*p - '0');
-            digits += m != 0;
+            digits += digits || m != 0;
         }
     }
     if (digits > 19)

@@ -267,6 +267,15 @@ static void test_reading(void **state)
         else
             assert_true(isinf(strtof(text, NULL)));
     }
+    /* twenty digits and more whose low 64 bits are 0, alone and with what follows */
+    static const char *const wraps[] = {"18446744073709551616",     "18446744073709551616.000000",
+                                        "1.8446744073709551616e19", "36893488147419103232",
+                                        "184467440737095516160000", "-18446744073709551616e2"};
+    for (size_t i = 0; i < sizeof(wraps) / sizeof(*wraps); i++) {
+        double d = 0;
+        assert_true(sx_json_double(wraps[i], strlen(wraps[i]), &d));
+        assert_true(d == strtod(wraps[i], NULL));
+    }
     float f;
     double d;
     /* halfway between two floats, and a hair above: rounding twice would lose the hair */
