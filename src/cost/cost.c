@@ -116,6 +116,17 @@ double sx_cost_ns(const struct sx_cost *cost, unsigned batch, unsigned wi)
     return lo == hi ? a : a + at * (predict(cost, wi, hi) - a);
 }
 
+/* A cell idle for longer knows little: its next run counts half. */
+#define STALE_NS   1e9
+/* Of so many runs, one may be spent on trying. */
+#define TRY_PASSED 100
+
+bool sx_cost_worth_a_try(const struct sx_cost *cost, unsigned wi)
+{
+    const struct sx_cost_entry *e = &cost->cell[wi][0];
+    return e->runs && e->idle_ns >= STALE_NS && e->passed >= TRY_PASSED;
+}
+
 double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi)
 {
     unsigned lo, hi;
@@ -131,8 +142,6 @@ double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi
 /* Time of runs slower than the floor after which the floor has gone most of the way up to them: a
  * machine that became slower for good is believed in the end. */
 #define FLOOR_NS 30e9
-/* A cell idle for longer knows little: its next run counts half. */
-#define STALE_NS 1e9
 /* Time after which the floor of an unused cell has gone most of the way down to what perfect
  * scaling would give: all its runs may have been disturbed, so even the best may be too high. */
 #define HOPE_NS  20e9
@@ -140,7 +149,7 @@ double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi
 /* All cells but the newest drift towards the best they have been, and that towards the best they
  * could be.  Time counts whether something runs or not: at little load, seconds of runs take
  * minutes. */
-static void relax(struct sx_cost *cost, double ns)
+static void relax(struct sx_cost *cost, double ns, bool run)
 {
     double drift = ns < RELAX_NS / 2 ? ns / RELAX_NS : 0.5;
     double hope = ns < HOPE_NS / 2 ? ns / HOPE_NS : 0.5;
@@ -154,6 +163,7 @@ static void relax(struct sx_cost *cost, double ns)
                 e->floor_ns += hope * (perfect - e->floor_ns);
             e->ns += drift * (e->floor_ns - e->ns);
             e->idle_ns += ns;
+            e->passed += run;
         }
     }
 }
@@ -186,6 +196,7 @@ static void learn(struct sx_cost_entry *e, double ns, double weight)
             e->floor_ns = e->ns;
     }
     e->idle_ns = 0;
+    e->passed = 0;
     e->runs++;
 }
 
@@ -216,6 +227,9 @@ void sx_cost_record(struct sx_cost *cost, unsigned batch, unsigned width, uint64
     if (lo == hi) {
         double scale = (double)cost->batches[lo] / batch; /* 1, but for a batch beyond the grid */
         learn(&cost->cell[wi][lo], (double)ns * scale, 1);
+    } else if (!cost->cell[wi][lo].runs && !cost->cell[wi][hi].runs) {
+        /* Nothing to move: one of them begins, as if time were in proportion. */
+        learn(&cost->cell[wi][hi], (double)ns * cost->batches[hi] / batch, 1);
     } else {
         /* Between two points: move both by the factor that the interpolation was off by. */
         double predicted = sx_cost_ns(cost, batch, wi);
@@ -229,12 +243,12 @@ void sx_cost_record(struct sx_cost *cost, unsigned batch, unsigned width, uint64
     cost->last_width = wi;
     cost->last_lo = lo;
     cost->last_hi = hi;
-    relax(cost, (double)ns);
+    relax(cost, (double)ns, true);
     derive(cost);
 }
 
 void sx_cost_rest(struct sx_cost *cost, uint64_t ns)
 {
-    relax(cost, (double)ns);
+    relax(cost, (double)ns, false);
     derive(cost);
 }

@@ -25,7 +25,8 @@
 struct sx_cost_entry {
     double ns, spread_ns; /* mean and mean absolute deviation; the last ~10 runs weigh most */
     double floor_ns;      /* the best that it was, forgotten slowly; see cost.c: relax() */
-    double idle_ns;       /* time since it was last measured */
+    double idle_ns;       /* time since it was last measured, */
+    uint64_t passed;      /* and runs of other cells since */
     uint64_t runs;
 };
 
@@ -52,6 +53,9 @@ void sx_cost_record(struct sx_cost *cost, unsigned batch, unsigned width, uint64
 void sx_cost_rest(struct sx_cost *cost, uint64_t ns);
 /* Predicted time in ns of `batch` samples on widths[wi] units; 0 while nothing is known at all. */
 double sx_cost_ns(const struct sx_cost *cost, unsigned batch, unsigned wi);
+/* Has a single sample on widths[wi] units been measured, but not for so long and while so many
+ * others ran that to try it again costs next to nothing, and may tell something new? */
+bool sx_cost_worth_a_try(const struct sx_cost *cost, unsigned wi);
 /* Predicted mean absolute deviation of that time. */
 double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi);
 

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/rng.h"
 
 static bool near(double a, double b, double relative)
@@ -176,9 +177,44 @@ static void a_cell_that_was_always_disturbed_is_given_a_chance(void **state)
     assert_true(sx_cost_ns(&c, 1, 1) < 55e6);
 }
 
+/* Only requests of three samples, between the points 2 and 4, and no profile: it is learnt. */
+static void a_batch_between_grid_points_begins(void **unused)
+{
+    (void)unused;
+    struct sx_cost c;
+    sx_cost_init(&c, 1, 4, NULL, 0);
+    for (int i = 0; i < 5; i++)
+        sx_cost_record(&c, 3, 1, 30 * SX_MS);
+    assert_true(c.unit_ns > 0);
+    assert_true(fabs(sx_cost_ns(&c, 3, 0) - 30e6) < 3e6);
+}
+
+static void a_width_is_worth_a_try_now_and_then(void **unused)
+{
+    (void)unused;
+    struct sx_cost c;
+    sx_cost_init(&c, 2, 1, NULL, 0);
+    assert_false(sx_cost_worth_a_try(&c, 1)); /* that is for profiling */
+    sx_cost_record(&c, 1, 2, 30 * SX_MS);
+    int tries = 0;
+    for (int i = 0; i < 1000; i++) {
+        sx_cost_record(&c, 1, 1, 20 * SX_MS);
+        if (sx_cost_worth_a_try(&c, 1)) {
+            tries++;
+            sx_cost_record(&c, 1, 2, 30 * SX_MS);
+        }
+    }
+    assert_int_equal(tries, 10);
+    for (int i = 0; i < 200; i++)
+        sx_cost_record(&c, 1, 1, SX_MS); /* many runs, but little time */
+    assert_false(sx_cost_worth_a_try(&c, 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_batch_between_grid_points_begins),
+        cmocka_unit_test(a_width_is_worth_a_try_now_and_then),
         cmocka_unit_test(grid_has_powers_limits_and_preferred),
         cmocka_unit_test(nothing_known_is_zero),
         cmocka_unit_test(measured_cells_are_predicted_exactly_and_between_linearly),

@@ -23,6 +23,8 @@
  * given away for a better median. */
 #define TAIL_SHARE   0.05
 #define TAIL_SLACK   1.08
+/* Twice the units and no more than this part of the time: then wide is right at any load. */
+#define STEP_PAYS    0.62
 
 /* --- arrivals ------------------------------------------------------------------------------- */
 
@@ -127,6 +129,24 @@ static double offered_load(const struct sx_sched *state, unsigned model, uint64_
     return load < 1 ? load : 1;
 }
 
+/* The widest width that is reached by steps which all pay.  Who comes during such a run waits for
+ * it, and is alone in turn when it ends: both together take twice its time at most, little more
+ * than a narrow run would have.  When many come they are spread all the same, so the tail of
+ * running everybody at that width, which is what the formula above gives, is never met.  In a
+ * simulation of 2 units the 95th percentile of this is 0.6 to 0.99 of narrow runs' where the step
+ * gains 1/0.55, and at most 1.045 of it where it gains 1/0.65, at loads from 5 to 90 %. */
+static unsigned steps_that_pay(const struct sx_cost *c)
+{
+    unsigned wi = 0;
+    while (wi + 1 < c->n_widths) {
+        double doublings = log2((double)c->widths[wi + 1] / c->widths[wi]);
+        if (sx_cost_ns(c, 1, wi + 1) > pow(STEP_PAYS, doublings) * sx_cost_ns(c, 1, wi))
+            break;
+        wi++;
+    }
+    return wi;
+}
+
 unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint64_t now)
 {
     const struct sx_sched_model *m = state->models[model];
@@ -141,8 +161,8 @@ unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint6
         if (tail[wi] < best)
             best = tail[wi];
     }
-    unsigned widest = 0;
-    for (unsigned wi = 1; wi < c->n_widths; wi++) {
+    unsigned widest = others_load(state, model, now) > 0 ? 0 : steps_that_pay(c);
+    for (unsigned wi = widest + 1; wi < c->n_widths; wi++) {
         /* Wider must also be faster alone, or it only wastes units. */
         if (tail[wi] <= best * TAIL_SLACK && isfinite(tail[wi]) &&
             sx_cost_ns(c, 1, wi) < 0.97 * sx_cost_ns(c, 1, widest))
@@ -269,6 +289,27 @@ static struct option choose(const struct sx_sched *state, const struct sx_sched_
 
 /* --- the decision -------------------------------------------------------------------- */
 
+/* A width that looked slow while something disturbed the machine would not be chosen again, so its
+ * time would not be corrected: now and then a request that is alone on an idle machine tries it.
+ * Wider ones only, which hardly hurt it. Returns an index; 0: none. */
+static unsigned width_to_try(const struct sx_sched *state, const struct sx_sched_model *m,
+                             uint64_t now)
+{
+    const struct sx_cost *c = m->cost;
+    if (state->n_models > 1 || m->fixed_width || m->queued != 1)
+        return 0;
+    for (unsigned u = 0; u < state->n_units; u++) {
+        if (state->busy[u])
+            return 0;
+    }
+    for (unsigned wi = 1; wi < c->n_widths; wi++) {
+        double twice = 2 * sx_cost_ns(c, 1, wi);
+        if (sx_cost_worth_a_try(c, wi) && m->head_deadline > sx_time_add(now, (uint64_t)twice))
+            return wi;
+    }
+    return 0;
+}
+
 static uint64_t held_until(const struct sx_sched_model *m)
 {
     if (!m->max_delay_ns || m->queued >= m->target_batch)
@@ -307,6 +348,9 @@ void sx_sched_decide(const struct sx_sched *state, uint64_t now, struct sx_sched
         if (!any_free)
             continue; /* a completion will ask again; go on for the holds of later models */
         struct option o = choose(state, m, (unsigned)next, now, 0);
+        unsigned try = o.start > 0 ? 0 : width_to_try(state, m, now);
+        if (try)
+            o = (struct option){.wi = try, .batch = 1, .run = sx_cost_ns(m->cost, 1, try)};
         if (o.start > 0)
             continue; /* it is better to wait for a wider or another group */
         ret_action->kind = SX_SCHED_START;
@@ -318,6 +362,11 @@ void sx_sched_decide(const struct sx_sched *state, uint64_t now, struct sx_sched
         ret_action->wake_at = SX_NEVER;
         return;
     }
+}
+
+static unsigned all_waiting(const struct sx_sched_model *m)
+{
+    return m->waiting > m->queued ? m->waiting : m->queued;
 }
 
 uint64_t sx_sched_predict_finish(const struct sx_sched *state, unsigned model, unsigned samples,
@@ -335,9 +384,9 @@ uint64_t sx_sched_predict_finish(const struct sx_sched *state, unsigned model, u
     }
     for (unsigned i = 0; i < state->n_models; i++) {
         if (i != model)
-            others += state->models[i]->queued * state->models[i]->cost->unit_ns;
+            others += all_waiting(state->models[i]) * state->models[i]->cost->unit_ns;
     }
-    ahead += others + m->queued * c->unit_ns;
+    ahead += others + all_waiting(m) * c->unit_ns;
     double wait = ahead / state->n_units;
     if (ret_wait_ns)
         *ret_wait_ns = (uint64_t)wait;
@@ -347,7 +396,7 @@ uint64_t sx_sched_predict_finish(const struct sx_sched *state, unsigned model, u
     /* Else as the last of the queue, which is run as it would be without deadlines: the one that
      * arrives now has the latest, and a batch that is too large for it is not chosen. */
     struct sx_sched_model with = *m;
-    with.queued += samples;
+    with.queued = all_waiting(m) + samples;
     with.head_deadline = SX_NEVER;
     if (!m->queued)
         with.head_samples = samples;

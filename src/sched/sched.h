@@ -63,6 +63,7 @@ struct sx_sched_model {
     struct sx_arrivals arrivals;
 
     unsigned queued;       /* samples waiting that may share the head's batch */
+    unsigned waiting;      /* all samples that wait, for predictions; less than queued: as queued */
     unsigned head_samples; /* of the request at the head; it is not divided */
     uint64_t head_arrival;
     uint64_t head_deadline;

@@ -195,8 +195,14 @@ static void lone_width_shrinks_with_the_rate(void **unused)
     }
     m.arrivals.rate = 0.1;
     assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, 0)], 8);
+    /* On a full machine the steps that pay stay: 1 to 2 units takes 0.55 of the time, 2 to 4 0.59,
+     * 4 to 8 0.65. */
     m.arrivals.rate = 120;
+    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, 0)], 4);
+    fill_cost(&cost, 8, 1, 64, 0, 0.4);
     assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, 0)], 1);
+    m.arrivals.rate = 0.1;
+    assert_int_equal(cost.widths[sx_sched_lone_width(&state, 0, 0)], 8);
 }
 
 static void no_width_is_wasted_on_a_model_that_gains_nothing(void **unused)
@@ -395,6 +401,38 @@ static void width_follows_load(void **unused)
     assert_true(worst < 1.11);
 }
 
+/* The same on eight units, by Amdahl's law: the tail near the best of four fixed widths. */
+static void width_follows_load_on_eight_units(void **unused)
+{
+    (void)unused;
+    static const double serial[] = {0.02, 0.1, 0.25};
+    double worst = 0, p50, tp;
+    print_message("# serial  load   p95 width 1     2     4     8   adaptive   ratio   p50\n");
+    for (size_t k = 0; k < sizeof serial / sizeof *serial; k++) {
+        struct sim s = {.units = 8};
+        fill_cost(&s.cost, 8, 1, 64, 0, serial[k]);
+        s.model = (struct sx_sched_model){.cost = &s.cost, .max_batch = 1};
+        double capacity = 8 / 0.064;
+        for (double load = 0.05; load < 1; load += 0.15) {
+            double tail[4], best = INFINITY;
+            for (unsigned wi = 0; wi < 4; wi++) {
+                double ns = sx_cost_ns(&s.cost, 1, wi);
+                bool full = load * capacity > 0.99e9 / ns * 8 / s.cost.widths[wi];
+                tail[wi] = full ? INFINITY
+                                : simulate(&s, load * capacity, s.cost.widths[wi], 0.95, &p50, &tp);
+                best = tail[wi] < best ? tail[wi] : best;
+            }
+            double own = simulate(&s, load * capacity, 0, 0.95, &p50, &tp);
+            print_message("# %.2f    %.2f   %10.1f %5.1f %5.1f %5.1f %10.1f   %.3f   %.1f\n",
+                          serial[k], load, tail[0], tail[1], tail[2], tail[3], own, own / best,
+                          p50);
+            worst = own / best > worst ? own / best : worst;
+        }
+    }
+    print_message("# worst ratio %.3f\n", worst);
+    assert_true(worst < 1.12);
+}
+
 /* The same on more cores, with batches that pay. */
 static void batches_fill_a_bigger_machine(void **unused)
 {
@@ -422,6 +460,7 @@ int main(void)
         cmocka_unit_test(rate_is_recent_arrivals_per_second),
         cmocka_unit_test(one_client_at_a_time_keeps_all_units),
         cmocka_unit_test(width_follows_load),
+        cmocka_unit_test(width_follows_load_on_eight_units),
         cmocka_unit_test(batches_fill_a_bigger_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
