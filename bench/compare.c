@@ -121,6 +121,11 @@ static void measure(struct sx_target *t, const char *name, const char *load, dou
         for (unsigned w = 0; w < after->n_widths; w++)
             printf("%s\"%u\": %llu", w ? ", " : "", after->widths[w],
                    (unsigned long long)(after->width_runs[w] - before->width_runs[w]));
+        printf("}, \"runs_by_batch\": {");
+        for (unsigned b = 0; b < after->n_batches; b++)
+            printf("%s\"%u\": %llu", b ? ", " : "", after->batches[b].batch,
+                   (unsigned long long)(after->batches[b].count -
+                                        (b < before->n_batches ? before->batches[b].count : 0)));
         printf("}");
     }
     free(before);

@@ -3,7 +3,9 @@
 /*
  * mix.c - several models in one server in this process, under open load from one thread.
  *
- *     mix [--max-batch N] [--keep-plan] MODEL.onnx:OBJECTIVE_MS...
+ *     mix [--max-batch N] [--keep-plan] [--engine NAME] MODEL:OBJECTIVE_MS...
+ *
+ * Engines: "ort" (default), or "fake" with its files, whose times are injected.
  *
  * When all models are measured, one line {"ready": true, ...} goes to stdout, with what a sample of
  * each costs.  Then standard input says what to do, a line each:
@@ -16,6 +18,8 @@
  *                                       what was asked and when it was answered
  *     costs                             what a sample costs by now, as in the first line
  *     plan                              the present plan, as GET /v2/plan has it
+ *     sched                             how long decisions took since the begin, and from them
+ * until the runs began
  *
  * A request's latency counts from when it was due.  Of a run, {"requests": [[model, due, latency,
  * outcome], ...], ...}: microseconds from the end of the warm-up; outcome 0 answered, 1 refused or
@@ -39,7 +43,7 @@
 #include "perf/inproc.h"
 #include "wire/v2.h"
 
-#define MAX_MODELS 8
+#define MAX_MODELS 16
 #define MAX_EVENTS 64
 #define MAX_PLANS  4096
 
@@ -374,6 +378,24 @@ static void print_plan(void)
     sx_server_plan_fini(&p);
 }
 
+static void print_sched(void)
+{
+    struct sx_sched_stats *stats = malloc(sizeof *stats);
+    if (!stats)
+        exit(1);
+    sx_server_sched_stats(server, stats);
+    const struct sx_hist *h[] = {&stats->decide, &stats->start};
+    const char *name[] = {"decide", "start"};
+    for (int i = 0; i < 2; i++)
+        printf("%s\"%s\": {\"n\": %llu, \"p50_us\": %.3f, \"p99_us\": %.3f, \"max_us\": %.3f}",
+               i ? ", " : "{", name[i], (unsigned long long)h[i]->count,
+               (double)sx_hist_quantile(h[i], 0.5) * 1e-3,
+               (double)sx_hist_quantile(h[i], 0.99) * 1e-3, (double)h[i]->max_ns * 1e-3);
+    printf("}\n");
+    fflush(stdout);
+    free(stats);
+}
+
 static void obey(void)
 {
     static char line[4096];
@@ -391,6 +413,8 @@ static void obey(void)
             print_costs();
         else if (!strncmp(line, "plan", 4))
             print_plan();
+        else if (!strncmp(line, "sched", 5))
+            print_sched();
         else
             ok = false;
         if (!ok) {
@@ -403,11 +427,12 @@ static void obey(void)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"max-batch", 1, NULL, 'b'}, {"keep-plan", 0, NULL, 'k'}, {0}};
+        {"max-batch", 1, NULL, 'b'}, {"keep-plan", 0, NULL, 'k'}, {"engine", 1, NULL, 'e'}, {0}};
     struct sx_err err = {0};
     struct sx_machine *machine;
     struct sx_engine *engine;
     char cache[4096];
+    const char *engine_name = "ort";
     bool keep_plan = false;
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -415,12 +440,14 @@ int main(int argc, char **argv)
             max_batch = atol(optarg);
         else if (c == 'k')
             keep_plan = true;
+        else if (c == 'e')
+            engine_name = optarg;
         else
             return 2;
     }
     sx_log_set_level(SX_LOG_WARNING);
     or_die(sx_machine_detect(&machine, &err), &err);
-    struct sx_engine_config ec = {.name = "ort",
+    struct sx_engine_config ec = {.name = engine_name,
                                   .cache_dir = !sx_cache_dir(cache, sizeof cache) ? cache : NULL,
                                   .library = getenv("STARONNX_ONNXRUNTIME"),
                                   .machine_id = machine->id};

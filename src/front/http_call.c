@@ -109,6 +109,7 @@ static enum sx_rc read_headers(struct call *call)
     call->has_length = false;
     call->content_length = 0;
     call->json_len = -1;
+    call->begun_ns = sx_now();
     if (value) {
         int64_t n = parse_length(value); /* MHD has checked it */
         call->has_length = n >= 0;
@@ -219,7 +220,8 @@ static void precheck(struct call *call, const char *data, size_t size)
         memmem(data, (size_t)call->json_len, "\"timeout\"", 9) ||
         memmem(data, (size_t)call->json_len, "\"priority\"", 10))
         return;
-    call->discard = sx_server_precheck(call->httpd->config.server, call->model, &call->err);
+    call->discard =
+        sx_server_precheck(call->httpd->config.server, call->model, call->begun_ns, &call->err);
 }
 
 bool sx_call_body(struct call *call, const char *data, size_t size)
@@ -279,6 +281,7 @@ static enum sx_rc read_request(struct call *call)
     if (rc)
         return rc;
     r->timeout_ns = call->v2.timeout_ns;
+    r->received_ns = call->begun_ns;
     r->priority = call->v2.priority;
     r->done = done;
     r->user = call;

@@ -58,6 +58,7 @@ struct call {
     unsigned refs;       /* the HTTP request and its response; the connection's thread */
     enum call_state state;
     struct target target;
+    uint64_t begun_ns; /* when its headers were there */
     int status;        /* HTTP status of the answer; 0: from err.rc */
     struct sx_err err; /* rc is SX_OK or why the answer is an error */
 

@@ -98,10 +98,10 @@ bool sx_server_start_batch(struct sx_server *s, struct sx_model *m, const struct
     unsigned wi = sx_cost_width_index(&m->cost, a->n_units);
     double spread = sx_cost_spread_ns(&m->cost, a->batch, wi);
     uint64_t ends = sx_time_add(now, a->predicted_ns + (uint64_t)spread);
-    uint64_t shape_class = sx_queue_head(m)->shape_class;
+    const struct sx_request *first = NULL;
     struct sx_request *r;
     job->samples = 0;
-    while ((r = sx_queue_head(m)) != NULL && r->shape_class == shape_class &&
+    while ((r = sx_queue_head(m)) != NULL && (!first || sx_request_same_shape(r, first)) &&
            job->samples + r->samples <= a->batch) {
         if (ends > r->end_by_ns && !sx_model_may_probe(m, now)) {
             sx_queue_expire(s, r, now,
@@ -112,6 +112,7 @@ bool sx_server_start_batch(struct sx_server *s, struct sx_model *m, const struct
         r->state = SX_REQUEST_RUNNING;
         r->start_ns = now;
         sx_list_insert(&job->requests, &r->link);
+        first = r;
         job->samples += r->samples;
         m->running_requests++;
     }
@@ -127,6 +128,24 @@ bool sx_server_start_batch(struct sx_server *s, struct sx_model *m, const struct
     return true;
 }
 
+/* A batch that would end too late for its head, with all that predictions leave room for: rather a
+ * smaller one than none.  Where as many again wait, heads that are late give way instead. */
+static void shrink_batch(const struct sx_model *m, struct sx_start *start, uint64_t now)
+{
+    const struct sx_request *head = sx_queue_head(m);
+    unsigned wi = sx_cost_width_index(&m->cost, start->n_units), batch = start->batch;
+    double left = head->end_by_ns > now ? (double)(head->end_by_ns - now) : 0;
+    if (m->sched.queued >= 2 * batch)
+        return;
+    while (batch > head->samples &&
+           sx_cost_ns(&m->cost, batch, wi) + sx_cost_spread_ns(&m->cost, batch, wi) > left)
+        batch--;
+    if (batch == start->batch)
+        return;
+    start->batch = batch;
+    start->predicted_ns = (uint64_t)sx_cost_ns(&m->cost, batch, wi);
+}
+
 /* Width follows load: the answer for one model, and for several under the policy "width". */
 static uint64_t pump_by_width(struct sx_server *s, uint64_t now, struct outcome *o)
 {
@@ -137,7 +156,9 @@ static uint64_t pump_by_width(struct sx_server *s, uint64_t now, struct outcome 
             s->models[i]->earliest = sx_queue_expire_late(s, s->models[i], now, o);
             sx_model_refresh(s->models[i]);
         }
+        uint64_t begin = sx_now();
         sx_sched_decide(&state, now, &a);
+        sx_hist_add(&s->quick->decide, sx_now() - begin);
         if (a.kind == SX_SCHED_WAIT)
             return a.wake_at;
         struct sx_start start = {.batch = a.batch,
@@ -145,8 +166,9 @@ static uint64_t pump_by_width(struct sx_server *s, uint64_t now, struct outcome 
                                  .n_units = a.n_units,
                                  .predicted_ns = a.predicted_ns};
         struct sx_job *job;
+        shrink_batch(s->models[a.model], &start, now);
         if (!sx_server_start_batch(s, s->models[a.model], &start, now, &job, o))
-            return SX_NEVER;
+            return sx_time_add(now, NO_MEMORY_RETRY_NS);
     }
 }
 
@@ -255,6 +277,7 @@ static void job_done(struct sx_task *task)
         sx_cost_rest(&m->cost, job->start_ns - m->last_run_ns);
     m->last_run_ns = now;
     sx_list_remove(&job->running);
+    sx_hist_add(&s->quick->start, task->begin_ns - job->start_ns);
     sx_sharing_ended(s, job, now);
     if (!job->rc) {
         if (!profile)
@@ -352,8 +375,11 @@ static enum sx_rc arrive(struct sx_server *s, struct sx_model *m, struct sx_requ
 {
     uint64_t timeout = r->timeout_ns ? r->timeout_ns : m->config.default_timeout_ns;
     uint64_t now = sx_clock_now(s->clock);
+    uint64_t on_the_way = r->received_ns && r->received_ns < now ? now - r->received_ns : 0;
+    if (on_the_way > timeout / 5)
+        on_the_way = timeout / 5;
     r->arrival_ns = now;
-    r->deadline_ns = sx_time_add(now, timeout);
+    r->deadline_ns = sx_time_add(now, timeout - on_the_way);
     r->end_by_ns = r->deadline_ns - sx_reserve_ns(timeout);
     return admit(s, m, r, now, err);
 }
@@ -364,9 +390,10 @@ static void count_arrival(struct sx_model *m, const struct sx_request *r)
     sx_arrivals_add(&m->sched.arrivals, &m->cost, r->arrival_ns, r->samples, alone);
 }
 
-enum sx_rc sx_server_precheck(struct sx_server *s, struct sx_model *m, struct sx_err *err)
+enum sx_rc sx_server_precheck(struct sx_server *s, struct sx_model *m, uint64_t received_ns,
+                              struct sx_err *err)
 {
-    struct sx_request one = {.model = m, .samples = 1};
+    struct sx_request one = {.model = m, .samples = 1, .received_ns = received_ns};
     pthread_mutex_lock(&s->lock);
     enum sx_rc rc = arrive(s, m, &one, err);
     if (rc) {
@@ -417,6 +444,7 @@ void sx_server_cancel(struct sx_server *s, struct sx_request *r)
         r->model->stats->cancelled++;
         r->rc = sx_fail(&r->err, SX_CANCELLED, "the client went away");
         sx_request_finish(s, r, &o);
+        sx_server_pump(s, sx_clock_now(s->clock), &o); /* it may have kept others from starting */
     } else {
         r->cancelled = true;
     }

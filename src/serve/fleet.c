@@ -31,7 +31,8 @@ struct picture {
     struct sx_place_job jobs[SX_PLACE_JOBS];
     struct sx_place_request waiting[SX_PLACE_LOOK];
     struct sx_request *requests[SX_PLACE_LOOK];
-    struct sx_model *models[MAX_MODELS];
+    struct sx_model *models[MAX_MODELS]; /* one entry for each size of requests, */
+    unsigned samples[MAX_MODELS];        /* this */
 };
 
 double sx_variants_least_ns(const struct sx_model *m, unsigned samples)
@@ -46,14 +47,19 @@ double sx_variants_least_ns(const struct sx_model *m, unsigned samples)
     return least;
 }
 
-/* The number of a model in the picture; it is drawn at first sight, for runs of `samples`. */
+/* The number of a model in the picture; it is drawn at first sight, for runs of `samples`.  With
+ * too many for the picture: any size of that model, or MAX_MODELS when there is none. */
 static unsigned see_model(struct picture *p, struct sx_model *m, unsigned samples)
 {
     unsigned i = 0;
-    while (i < p->place.n_models && p->models[i] != m)
+    while (i < p->place.n_models && (p->models[i] != m || p->samples[i] != samples))
         i++;
+    if (i == MAX_MODELS)
+        for (i = 0; i < MAX_MODELS && p->models[i] != m;)
+            i++;
     if (i < p->place.n_models || i == MAX_MODELS)
         return i;
+    p->samples[i] = samples;
     p->place.n_models++;
     p->models[i] = m;
     p->by_model[i] = p->variants[i];
@@ -200,10 +206,16 @@ void sx_fleet_pump(struct sx_server *s, uint64_t now, struct outcome *o)
         if (!p.place.n_waiting)
             break;
         struct sx_place_action a;
+        uint64_t begin = sx_now();
         sx_place_decide(&p.place, now, &a);
+        sx_hist_add(&s->quick->decide, sx_now() - begin);
         wake = a.start ? SX_NEVER : a.wake_at;
-        if (!a.start || !start_flow(s, p.requests[a.request], &a, now, o))
+        if (!a.start)
             break;
+        if (!start_flow(s, p.requests[a.request], &a, now, o)) {
+            wake = sx_time_add(now, NO_MEMORY_RETRY_NS);
+            break;
+        }
     }
     for (unsigned i = 0; i < s->n_models; i++) {
         if (s->models[i]->queued_requests && s->models[i]->earliest < wake)

@@ -67,7 +67,7 @@ void sx_queue_expire(struct sx_server *s, struct sx_request *r, uint64_t now, st
 
 bool sx_model_may_probe(const struct sx_model *m, uint64_t now)
 {
-    return !m->running_jobs && now - m->last_run_ns > PROBE_NS;
+    return !m->running_jobs && now > m->last_run_ns && now - m->last_run_ns > PROBE_NS;
 }
 
 void sx_queue_fail(struct sx_server *s, struct sx_model *m, enum sx_rc rc, const char *message,
@@ -86,7 +86,7 @@ void sx_model_refresh(struct sx_model *m)
 {
     struct sx_sched_model *v = &m->sched;
     struct sx_request *head = sx_queue_head(m);
-    v->queued = head ? m->queued_samples : 0;
+    v->queued = v->waiting = head ? m->queued_samples : 0;
     if (!head)
         return;
     v->head_samples = head->samples;
@@ -97,7 +97,7 @@ void sx_model_refresh(struct sx_model *m)
     v->queued = 0; /* only neighbours of one shape share a batch */
     SX_LIST_FOREACH (it, &m->queue) {
         struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
-        if (r->shape_class != head->shape_class || v->queued >= m->max_batch)
+        if (!sx_request_same_shape(r, head) || v->queued >= m->max_batch)
             break;
         v->queued += r->samples;
     }

@@ -64,6 +64,24 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     return (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15) ^ (hash >> 29);
 }
 
+/* Shapes are compared, as who knows the hash can make two that collide. */
+bool sx_request_same_shape(const struct sx_request *a, const struct sx_request *b)
+{
+    const struct sx_model *m = a->model;
+    if (a->shape_class != b->shape_class)
+        return false;
+    for (size_t i = 0; m->varies && i < m->n_in; i++) {
+        const struct sx_tensor *x = &a->inputs[i], *y = &b->inputs[i];
+        if (x->dtype != y->dtype || x->rank != y->rank)
+            return false;
+        for (int d = m->batchable ? 1 : 0; d < x->rank; d++) {
+            if (x->dims[d] != y->dims[d])
+                return false;
+        }
+    }
+    return true;
+}
+
 enum sx_rc sx_request_check(struct sx_request *r, struct sx_err *err)
 {
     const struct sx_model *m = r->model;
@@ -84,6 +102,14 @@ enum sx_rc sx_request_check(struct sx_request *r, struct sx_err *err)
             return sx_fail(err, SX_INVALID,
                            "unexpected datatype for input '%s' of model '%s': got %s, expected %s",
                            p->name, name, sx_dtype_name(t->dtype), sx_dtype_name(p->dtype));
+        size_t need;
+        if (t->dtype != SX_BYTES &&
+            (!sx_shape_bytes(t->dtype, t->dims, t->rank, &need) || need != t->nbytes))
+            return sx_fail(err, SX_INVALID,
+                           "input '%s' of model '%s' has %zu bytes, which do not "
+                           "fit shape %s",
+                           p->name, name, t->nbytes,
+                           sx_shape_text(t->dims, t->rank, got, sizeof got));
         bool fits = p->rank < 0 || p->rank == t->rank;
         for (int d = 0; fits && p->rank >= 0 && d < t->rank; d++)
             fits = p->dims[d] < 0 || p->dims[d] == t->dims[d];

@@ -33,8 +33,10 @@ enum sx_request_state { SX_REQUEST_NEW, SX_REQUEST_QUEUED, SX_REQUEST_RUNNING, S
 struct sx_request {
     /* in */
     struct sx_tensor *inputs; /* one per input port, in the model's order; zeroed: left out */
-    uint64_t timeout_ns;      /* from arrival; 0: the model's default */
-    uint32_t priority;        /* 1 is first; 0: default (lowest) */
+    uint64_t timeout_ns;      /* 0: the model's default; it counts from arrival, or from */
+    uint64_t received_ns; /* when the first of it was seen, on the server's clock (0: arrival), but
+                             at most a fifth of the timeout before: slow lines are not ours */
+    uint32_t priority;    /* 1 is first; 0: default (lowest) */
     void (*done)(struct sx_request *request); /* on any thread; must not block */
     void *user;
 
@@ -51,7 +53,7 @@ struct sx_request {
     uint64_t deadline_ns;
     uint64_t end_by_ns; /* what predictions must keep: the deadline less a reserve */
     uint32_t samples;
-    uint64_t shape_class; /* equal: may share a batch */
+    uint64_t shape_class; /* a hash: different ones may not share a batch */
     bool cancelled;
     struct sx_list link; /* in the model's queue, the job's requests, or the free list */
 };

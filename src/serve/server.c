@@ -57,13 +57,18 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
     s->unit_free_at = calloc(n_units, sizeof *s->unit_free_at);
     s->unit_busy_ns = calloc(n_units, sizeof *s->unit_busy_ns);
     s->unit_since = calloc(n_units, sizeof *s->unit_since);
-    if (!s->unit_busy || !s->unit_free_at || !s->unit_busy_ns || !s->unit_since)
+    s->quick = calloc(1, sizeof *s->quick);
+    if (!s->unit_busy || !s->unit_free_at || !s->unit_busy_ns || !s->unit_since || !s->quick)
         goto fail;
+    sx_hist_init(&s->quick->decide);
+    sx_hist_init(&s->quick->start);
     if (config->trace_spans && !(s->spans = calloc(config->trace_spans, sizeof *s->spans)))
         goto fail;
     rc = sx_pool_create(&s->pool);
     if (rc)
         goto fail;
+    /* Bodies and tensors may have half of the memory; the other one is for weights and runs. */
+    sx_pool_set_limit(s->pool, (size_t)(config->machine->memory_bytes / 2));
     rc = sx_sharing_create(s, config->policy, err);
     if (rc)
         goto fail_explained;
@@ -142,6 +147,7 @@ void sx_server_destroy(struct sx_server *s)
     free(s->unit_free_at);
     free(s->unit_busy_ns);
     free(s->unit_since);
+    free(s->quick);
     free(s->spans);
     if (s->pool)
         sx_pool_destroy(s->pool);
@@ -188,6 +194,13 @@ void sx_server_busy(struct sx_server *s, double *ret_busy_seconds, unsigned n_un
         uint64_t ns = s->unit_busy_ns[u] + (s->unit_busy[u] ? now - s->unit_since[u] : 0);
         ret_busy_seconds[u] = (double)ns * 1e-9;
     }
+    pthread_mutex_unlock(&s->lock);
+}
+
+void sx_server_sched_stats(struct sx_server *s, struct sx_sched_stats *ret_stats)
+{
+    pthread_mutex_lock(&s->lock);
+    *ret_stats = *s->quick;
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -128,10 +128,12 @@ enum sx_rc sx_server_models(struct sx_server *server, struct sx_model ***ret_mod
  *                   ("Request timeout expired"), or the server is stopping */
 enum sx_rc sx_server_infer(struct sx_server *server, struct sx_request *request,
                            struct sx_err *err);
-/* For a front that has read the head of a request, and not yet its tensors: SX_UNAVAILABLE (and
- * counted as refused) if even one sample with the model's default deadline would be refused now.
+/* For a front that has read the head of a request (received_ns: as in the request), and not yet its
+ * tensors: SX_UNAVAILABLE (and counted as refused) if even one sample with the model's default
+ * deadline would be refused now.
  * Most of what a refused request costs is its tensors' way into memory. */
-enum sx_rc sx_server_precheck(struct sx_server *server, struct sx_model *model, struct sx_err *err);
+enum sx_rc sx_server_precheck(struct sx_server *server, struct sx_model *model,
+                              uint64_t received_ns, struct sx_err *err);
 /* The client went away: a queued request is answered SX_CANCELLED at once (its `done` runs inside
  * this call); a running one finishes and its result is dropped.  Only while the server owns it, or
  * racing with its completion on another thread, as long as the caller keeps it from being
@@ -234,6 +236,15 @@ struct sx_server_plan {
 /* The caller frees it with sx_server_plan_fini. */
 enum sx_rc sx_server_get_plan(struct sx_server *server, struct sx_server_plan *ret_plan);
 void sx_server_plan_fini(struct sx_server_plan *plan);
+
+/* How quick the scheduler itself is, since start. */
+struct sx_sched_stats {
+    struct sx_hist decide; /* each decision: what starts next, or that nothing does */
+    struct sx_hist start;  /* from the decision to start a run until it begins on its units; one
+                              device only: with several, a run may be handed over ahead of time */
+};
+/* A consistent copy.  The struct is large (about 40 KiB): allocate it. */
+void sx_server_sched_stats(struct sx_server *server, struct sx_sched_stats *ret_stats);
 
 /* Share of the time since start in which units were busy, by unit; n_units entries. */
 void sx_server_busy(struct sx_server *server, double *ret_busy_seconds, unsigned n_units);

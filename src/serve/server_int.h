@@ -154,6 +154,7 @@ struct sx_server {
     bool *unit_busy;                      /* [lock] */
     uint64_t *unit_free_at;               /* [lock] */
     uint64_t *unit_busy_ns, *unit_since;  /* [lock] busy time so far; start of the present run */
+    struct sx_sched_stats *quick;         /* [lock] */
     struct sx_list running;               /* [lock] of sx_job.running; one device only */
     struct sx_sharing *sharing;           /* [once] NULL with several devices */
     pthread_mutex_t reap_lock;            /* held while models are destroyed; before `lock` */
@@ -186,6 +187,9 @@ static inline uint64_t sx_reserve_ns(uint64_t timeout_ns)
     return timeout_ns / 10 < 5 * SX_MS ? timeout_ns / 10 : 5 * SX_MS;
 }
 
+/* There was no memory to start what could start: when it is tried again. */
+#define NO_MEMORY_RETRY_NS (10 * SX_MS)
+
 /* dispatch.c */
 void sx_outcome_init(struct outcome *o);
 /* What sched/ decides from, and a model's number in it. [lock] held. */
@@ -213,6 +217,9 @@ void sx_server_set_alarm(struct sx_server *server, uint64_t wake, uint64_t now);
 /* Answer everything that still waits with `rc`. [lock] held. */
 void sx_server_fail_queued(struct sx_server *server, enum sx_rc rc, const char *message,
                            struct outcome *o);
+
+/* request.c: may two checked requests of one model share a batch? */
+bool sx_request_same_shape(const struct sx_request *a, const struct sx_request *b);
 
 /* queue.c; [lock] held for all */
 struct sx_request *sx_queue_head(const struct sx_model *model);

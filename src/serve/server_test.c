@@ -18,7 +18,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
-#include "serve/server.h"
+#include "serve/server_int.h"
 
 #define DEADLINE_NONE 0
 
@@ -470,6 +470,129 @@ static void exactly_once_whatever_happens(void **unused)
     }
 }
 
+/* A request of [1, rows, columns]; it is checked. */
+static struct sx_request *shaped(struct fixture *f, int64_t rows, int64_t columns)
+{
+    struct sx_request *r;
+    int64_t dims[] = {1, rows, columns};
+    assert_int_equal(sx_request_create(f->model, &r), SX_OK);
+    assert_int_equal(sx_tensor_alloc(&r->inputs[0], sx_server_pool(f->server), SX_FP32, dims, 3),
+                     SX_OK);
+    assert_int_equal(sx_request_check(r, NULL), SX_OK);
+    return r;
+}
+
+/* Whoever knows the hash of shapes can make one that collides: an empty tensor's last dimension
+ * can be anything. */
+static void shapes_that_collide_do_not_share_a_batch(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    set_up(&f, 1, "input x FP32 -1 -1 -1\noutput y FP32 -1 -1 -1\ntime base_us=1000\n", BATCH8,
+           (struct sx_server_config){0});
+    const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t inverse = factor; /* Newton: each step doubles the bits that are right */
+    for (int i = 0; i < 6; i++)
+        inverse *= 2 - factor * inverse;
+    struct sx_request *empty = shaped(&f, 0, 1), *victim = NULL, *twin = NULL;
+    uint64_t before = (UINT64_C(5) * factor) * factor; /* of rank 3 and no rows */
+    before ^= UINT64_C(5) * factor >> 29;
+    int collisions = 0;
+    for (int64_t columns = 1; columns <= 64; columns++) {
+        sx_request_release(victim);
+        victim = shaped(&f, 2, columns);
+        uint64_t last = before ^ ((victim->shape_class ^ (before >> 29)) * inverse);
+        if (last > INT64_MAX)
+            continue;
+        sx_request_release(twin);
+        twin = shaped(&f, 0, (int64_t)last);
+        if (twin->shape_class != victim->shape_class)
+            fail_msg("the hash is another one now: mend the attack");
+        collisions++;
+        assert_false(sx_request_same_shape(twin, victim));
+        assert_false(sx_request_same_shape(twin, empty));
+        struct sx_request *same = shaped(&f, 2, columns);
+        assert_true(sx_request_same_shape(same, victim));
+        sx_request_release(same);
+    }
+    assert_true(collisions > 10);
+    sx_request_release(empty);
+    sx_request_release(victim);
+    sx_request_release(twin);
+    tear_down(&f);
+}
+
+/* The picture of the queue after a crowd has left. */
+static void those_who_left_refuse_nobody(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    enum { N = 40 };
+    set_up(&f, 1, SPEC, "max_batch_size: 1", (struct sx_server_config){0});
+    struct slot s[N + 1];
+    for (int i = 0; i < N; i++)
+        assert_int_equal(submit(&f, &s[i], 1, 1, DEADLINE_NONE, 0, NULL), SX_OK);
+    struct slot refused;
+    assert_int_equal(submit(&f, &refused, 1, 1, 50 * SX_MS, 0, NULL), SX_UNAVAILABLE);
+    for (int i = 1; i < N; i++) /* the first one runs */
+        sx_server_cancel(f.server, s[i].request);
+    assert_int_equal(submit(&f, &s[N], 1, 1, 50 * SX_MS, 0, NULL), SX_OK);
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    assert_int_equal(s[N].rc, SX_OK);
+    tear_down(&f);
+}
+
+/* Requests whose shapes vary do not share a batch, but wait for each other all the same. */
+static void a_queue_of_many_shapes_is_seen_whole(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    set_up(&f, 1, "input x FP32 -1 -1 -1\noutput y FP32 -1 -1 -1\ntime base_us=10000\n", BATCH8,
+           (struct sx_server_config){0});
+    int admitted = 0;
+    struct slot s[64];
+    for (int i = 0; i < 64; i++) {
+        struct sx_request *r = shaped(&f, 1, i + 1);
+        memset(&s[i], 0, sizeof s[i]);
+        s[i].f = &f;
+        memset(r->inputs[0].data, 0, r->inputs[0].nbytes);
+        r->timeout_ns = 200 * SX_MS;
+        r->done = on_done;
+        r->user = &s[i];
+        if (i == 0) { /* it has to be learnt first */
+            assert_int_equal(sx_server_infer(f.server, r, NULL), SX_OK);
+            sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+        } else if (sx_server_infer(f.server, r, NULL)) {
+            sx_request_release(r);
+        } else {
+            admitted++;
+        }
+    }
+    assert_in_range(admitted, 15, 20); /* 10 ms each, 200 less the reserve */
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    for (int i = 1; i < 64; i++)
+        assert_true(!s[i].answers || s[i].rc == SX_OK); /* what was admitted is in time */
+    tear_down(&f);
+}
+
+static void bytes_must_fit_the_shape(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    set_up(&f, 1, SPEC, BATCH8, (struct sx_server_config){0});
+    struct sx_request *r;
+    int64_t dims[] = {1, 4};
+    struct sx_err err = {0};
+    assert_int_equal(sx_request_create(f.model, &r), SX_OK);
+    assert_int_equal(sx_tensor_alloc(&r->inputs[0], sx_server_pool(f.server), SX_FP32, dims, 2),
+                     SX_OK);
+    r->inputs[0].dims[0] = 2;
+    assert_int_equal(sx_request_check(r, &err), SX_INVALID);
+    assert_non_null(strstr(err.message, "16 bytes, which do not fit shape [2,4]"));
+    sx_request_release(r);
+    tear_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -486,6 +609,10 @@ int main(void)
         cmocka_unit_test(a_stopping_server_answers_what_it_took),
         cmocka_unit_test(overload_keeps_the_objective),
         cmocka_unit_test(exactly_once_whatever_happens),
+        cmocka_unit_test(shapes_that_collide_do_not_share_a_batch),
+        cmocka_unit_test(those_who_left_refuse_nobody),
+        cmocka_unit_test(a_queue_of_many_shapes_is_seen_whole),
+        cmocka_unit_test(bytes_must_fit_the_shape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,7 +90,9 @@ uint64_t sx_sharing_pump(struct sx_server *s, uint64_t now, struct outcome *o)
             see(s->models[i]);
     }
     for (;;) {
+        uint64_t begin = sx_now();
         sx_share_decide(s->sharing->live, now, &a);
+        sx_hist_add(&s->quick->decide, sx_now() - begin);
         if (a.kind == SX_SCHED_WAIT)
             break;
         bool started = start(s, &a, now, o);
@@ -100,7 +102,7 @@ uint64_t sx_sharing_pump(struct sx_server *s, uint64_t now, struct outcome *o)
         if (!started)
             break;
     }
-    uint64_t wake = a.kind == SX_SCHED_WAIT ? a.wake_at : SX_NEVER;
+    uint64_t wake = a.kind == SX_SCHED_WAIT ? a.wake_at : sx_time_add(now, NO_MEMORY_RETRY_NS);
     uint64_t look = sx_sharing_look_at(s);
     return look < wake ? look : wake;
 }
@@ -163,10 +165,10 @@ static unsigned due_before(const struct sx_model *m, uint64_t deadline)
         return 0;
     const struct sx_request *tail = SX_CONTAINER_OF(m->queue.prev, struct sx_request, link);
     if (tail->end_by_ns <= deadline)
-        return m->sched.queued;
+        return m->queued_samples;
     double part =
         (double)(deadline - head->end_by_ns) / (double)(tail->end_by_ns - head->end_by_ns);
-    unsigned n = (unsigned)(part * m->sched.queued);
+    unsigned n = (unsigned)(part * m->queued_samples);
     return n > head->samples ? n : head->samples;
 }
 
@@ -182,8 +184,10 @@ bool sx_sharing_admits(struct sx_server *s, struct sx_model *m, const struct sx_
         if (!other->shared)
             continue;
         see(other);
-        if (other != m) /* by deadline only these go before it; the next pump sees all again */
-            other->share.queue.samples = due_before(other, r->end_by_ns);
+        /* Whatever its shape, all of its own model's goes before it; of others', by deadline, only
+         * what is due before.  The next pump sees all again. */
+        other->share.queue.samples =
+            other == m ? m->queued_samples : due_before(other, r->end_by_ns);
     }
     *ret_end = sx_share_predict_finish(live, &m->share, r->samples, now);
     double spread = sx_cost_spread_ns(&m->cost, r->samples, 0);

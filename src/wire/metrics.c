@@ -102,24 +102,47 @@ static void put_triton(struct page *p)
                 st->load_seconds);
 }
 
-/* 1-2-5 steps from 100 us to 50 s. */
+/* Steps of 1, 2 and 5 from `from` seconds, a power of ten, over `decades`.  `labels`: "" or
+ * "model=...". */
+static void put_buckets(struct page *p, const char *name, const char *labels,
+                        const struct sx_hist *h, double from, unsigned decades)
+{
+    static const unsigned steps[] = {1, 2, 5};
+    const char *comma = *labels ? "," : "", *open = *labels ? "{" : "", *end = *labels ? "}" : "";
+    for (unsigned d = 0; d < decades; d++, from *= 10) {
+        for (unsigned k = 0; k < 3; k++) {
+            double bound = from * steps[k];
+            sx_sbuf_printf(p->s, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, labels, comma,
+                           bound, sx_hist_count_le(h, (uint64_t)(bound * 1e9 + 0.5)));
+        }
+    }
+    sx_sbuf_printf(p->s, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, labels, comma, h->count);
+    sx_sbuf_printf(p->s, "%s_sum%s%s%s %.9g\n%s_count%s%s%s %" PRIu64 "\n", name, open, labels, end,
+                   (double)h->sum_ns / 1e9, name, open, labels, end, h->count);
+}
+
 static void put_histogram(struct page *p, const char *name, const char *help, bool queue)
 {
-    static const char *const bounds[] = {"0.0001", "0.0002", "0.0005", "0.001", "0.002", "0.005",
-                                         "0.01",   "0.02",   "0.05",   "0.1",   "0.2",   "0.5",
-                                         "1",      "2",      "5",      "10",    "20",    "50"};
     family(p, name, "histogram", help);
-    for (size_t i = 0; i < p->n; i++) {
-        const struct sx_hist *h = queue ? &p->stats[i].queue : &p->stats[i].latency;
-        for (size_t k = 0; k < sizeof(bounds) / sizeof(*bounds); k++)
-            sx_sbuf_printf(p->s, "%s_bucket{%s,le=\"%s\"} %" PRIu64 "\n", name, p->labels[i],
-                           bounds[k],
-                           sx_hist_count_le(h, (uint64_t)(strtod(bounds[k], NULL) * 1e9 + 0.5)));
-        sx_sbuf_printf(p->s, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n", name, p->labels[i],
-                       h->count);
-        sx_sbuf_printf(p->s, "%s_sum{%s} %.9g\n%s_count{%s} %" PRIu64 "\n", name, p->labels[i],
-                       (double)h->sum_ns / 1e9, name, p->labels[i], h->count);
-    }
+    for (size_t i = 0; i < p->n; i++)
+        put_buckets(p, name, p->labels[i], queue ? &p->stats[i].queue : &p->stats[i].latency, 1e-4,
+                    6);
+}
+
+/* How quick the scheduler is. */
+static enum sx_rc put_sched(struct page *p, struct sx_server *server)
+{
+    const char *decide = "staronnx_decision_seconds", *start = "staronnx_start_delay_seconds";
+    struct sx_sched_stats *stats = malloc(sizeof(*stats));
+    if (!stats)
+        return SX_NO_MEMORY;
+    sx_server_sched_stats(server, stats);
+    family(p, decide, "histogram", "Time that decisions took: what starts next, or nothing");
+    put_buckets(p, decide, "", &stats->decide, 1e-6, 4);
+    family(p, start, "histogram", "From the decision to start a run until it begins");
+    put_buckets(p, start, "", &stats->start, 1e-6, 5);
+    free(stats);
+    return SX_OK;
 }
 
 static void put_own(struct page *p)
@@ -271,6 +294,8 @@ enum sx_rc sx_metrics_put(struct sx_sbuf *s, struct sx_server *server, unsigned 
     }
     if (!rc)
         rc = put_plan(&p, server);
+    if (!rc)
+        rc = put_sched(&p, server);
     if (!rc)
         rc = put_units(&p, server, n_units);
     for (size_t i = 0; i < p.n; i++)

@@ -212,8 +212,17 @@ enum sx_rc sx_v2_read_input(struct sx_v2_reader *r)
     in.port = -1;
     r->unknown.data = NULL;
     enum sx_rc rc = SX_OK;
+    unsigned seen = 0;
     for (bool more = sx_json_object(&r->j); more; more = sx_json_more(&r->j, '}')) {
-        switch (sx_v2_next_field(r, names, 5, &rc)) {
+        int field = sx_v2_next_field(r, names, 5, &rc);
+        /* Data are read by the shape and type that came before: a second one would not be theirs.
+         */
+        if (field >= 0 && seen >> field & 1) {
+            rc = sx_fail(r->err, SX_INVALID, "an input has '%s' twice", names[field]);
+            break;
+        }
+        seen |= field >= 0 ? 1U << field : 0;
+        switch (field) {
         case 0:
             in.has_name = sx_json_get_string(&r->j, &in.name);
             break;
@@ -227,9 +236,7 @@ enum sx_rc sx_v2_read_input(struct sx_v2_reader *r)
             rc = read_input_parameters(r, &in);
             break;
         case 4:
-            if (in.has_data) {
-                rc = sx_fail(r->err, SX_INVALID, "an input has 'data' twice");
-            } else if (in.has_name && in.has_datatype && in.has_shape) {
+            if (in.has_name && in.has_datatype && in.has_shape) {
                 rc = read_data(r, &in, &r->j);
             } else {
                 in.data = r->j;

@@ -202,6 +202,12 @@ static void test_refused(void **state)
          "header Inference-Header-Content-Length is missing"},
         {WITH(",{\"name\":\"b\",\"shape\":[1],\"datatype\":\"INT64\",\"data\":[1],\"data\":[2]}"),
          "'data' twice"},
+        {WITH(",{\"name\":\"b\",\"shape\":[1],\"datatype\":\"INT64\",\"data\":[1],\"shape\":[2]}"),
+         "'shape' twice"},
+        {WITH(",{\"name\":\"b\",\"shape\":[1],\"datatype\":\"INT32\",\"datatype\":\"INT64\"}"),
+         "'datatype' twice"},
+        {WITH(",{\"name\":\"b\",\"shape\":[1],\"name\":\"a\"}"), "'name' twice"},
+        {WITH(",{\"name\":\"b\",\"parameters\":{},\"parameters\":{}}"), "'parameters' twice"},
         {"{\"inputs\":[{\"name\":\"a\",\"shape\":[2,3],\"datatype\":\"FP32\",\"data\":"
          "[[1,2],[3,4],[5,6]]}]}",
          "has 2 elements in a nested array where its shape [2,3] needs 3"},
