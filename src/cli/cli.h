@@ -37,6 +37,12 @@ int sx_exit_of(enum sx_rc rc);
 /* The machine with the devices that the --device texts make of it; none: one of all cores. */
 enum sx_rc sx_open_machine(const struct sx_texts *devices, struct sx_machine **ret_machine,
                            struct sx_err *err);
+/* The same for a server, whose executor has room for so many units: on a machine of more cores a
+ * unit is several of them, and stderr says so; as it does of devices that are emulated. */
+enum sx_rc sx_open_server_machine(const struct sx_texts *devices, struct sx_machine **ret_machine,
+                                  struct sx_err *err);
+/* Say on stderr which devices are emulated, so that nobody takes their times for real ones. */
+void sx_say_emulated(const struct sx_machine *machine);
 /* ONNX Runtime.  With a machine, models are prepared for it in the user's cache directory; without
  * one (NULL) they are opened as they are: right for a single run. */
 enum sx_rc sx_open_engine(const char *library, const struct sx_machine *machine,

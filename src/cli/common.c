@@ -4,7 +4,9 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "cli/cli.h"
+#include "exec/exec.h"
 
 void sx_complain(const char *name, const struct sx_err *err)
 {
@@ -44,6 +46,38 @@ enum sx_rc sx_open_machine(const struct sx_texts *devices, struct sx_machine **r
         sx_machine_destroy(machine);
         return rc;
     }
+    *ret_machine = machine;
+    return SX_OK;
+}
+
+void sx_say_emulated(const struct sx_machine *machine)
+{
+    for (unsigned d = 0; d < machine->n_devices; d++) {
+        const struct sx_device *device = &machine->devices[d];
+        if (device->slowdown > 1)
+            fprintf(stderr,
+                    "%s is emulated: it computes, then waits until %g times that have passed\n",
+                    device->name, device->slowdown);
+    }
+}
+
+enum sx_rc sx_open_server_machine(const struct sx_texts *devices, struct sx_machine **ret_machine,
+                                  struct sx_err *err)
+{
+    struct sx_machine *machine;
+    enum sx_rc rc = sx_open_machine(devices, &machine, err);
+
+    if (rc != SX_OK)
+        return rc;
+    rc = sx_machine_group(machine, sx_exec_max_units(SX_EXEC_STARPU), err);
+    if (rc != SX_OK) {
+        sx_machine_destroy(machine);
+        return rc;
+    }
+    if (machine->unit_cores > 1)
+        sx_info("%u units of %u cores each: StarPU here has room for no more units",
+                machine->n_units, machine->unit_cores);
+    sx_say_emulated(machine);
     *ret_machine = machine;
     return SX_OK;
 }

@@ -127,8 +127,8 @@ static enum sx_rc open_stage(struct line *l, unsigned index, struct sx_err *err)
         if (!add_slot(l, out[i].name))
             rc = sx_fail(err, SX_NO_MEMORY, "no memory for a stage");
     }
-    for (unsigned u = 0; cpus && u < s->device->n_units; u++)
-        cpus[u] = machine->units[s->device->first_unit + u].cpu;
+    if (cpus)
+        sx_machine_cpus(machine, s->device->first_unit, s->device->n_units, cpus);
     if (!rc)
         rc = sx_session_create(s->model, s->device->n_units, cpus, &s->session, err);
     s->cpu = cpus ? cpus[0] : -1;

@@ -142,7 +142,8 @@ static void add_json(struct sx_sbuf *s, const struct sx_plan *plan, const struct
 {
     sx_sbuf_puts(s, "{\"plan\":");
     sx_plan_json(plan, true, s);
-    sx_sbuf_printf(s, ",\"throughput\":%.10g", sx_plan_throughput(plan));
+    sx_sbuf_printf(s, ",\"throughput\":%.10g,\"emulated\":%s", sx_plan_throughput(plan),
+                   sx_plan_emulated(plan) ? "true" : "false");
     if (run) {
         sx_sbuf_printf(s,
                        ",\"measured\":{\"throughput\":%.10g,\"jobs\":%u,\"latency_ns\":%.10g,"

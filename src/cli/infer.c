@@ -332,10 +332,10 @@ static enum sx_rc run(struct sx_engine_model *model, const struct sx_machine *ma
         rc = sx_fail(err, SX_NO_MEMORY, "out of memory");
     else
         rc = take_inputs(in, n_in, pool, inputs, err);
-    for (unsigned u = 0; rc == SX_OK && u < machine->n_units; u++)
-        cpus[u] = machine->units[u].cpu;
-    if (rc == SX_OK)
+    if (rc == SX_OK) {
+        sx_machine_cpus(machine, 0, machine->n_units, cpus);
         rc = sx_session_create(model, machine->n_units, cpus, &session, err);
+    }
     if (rc == SX_OK) {
         bind_to(cpus[0]);
         sx_hist_init(times);
@@ -398,6 +398,8 @@ int sx_cmd_infer(int argc, char **argv)
         rc = sx_engine_open_model(engine, operands.item[0], &model, &err);
     if (rc == SX_OK)
         rc = run(model, machine, operands.item[0], pool, &err);
+    if (rc == SX_OK)
+        sx_say_emulated(machine);
     if (rc != SX_OK)
         sx_complain(usage.name, &err);
     code = sx_exit_of(rc);

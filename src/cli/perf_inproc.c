@@ -57,7 +57,7 @@ enum sx_rc sx_perf_open_inproc(const struct sx_perf_target_options *o, struct sx
     if (!p)
         return sx_fail(err, SX_NO_MEMORY, "out of memory");
     sx_log_set_level(SX_LOG_WARNING);
-    enum sx_rc rc = sx_open_machine(&o->devices, &p->machine, err);
+    enum sx_rc rc = sx_open_server_machine(&o->devices, &p->machine, err);
     if (!rc)
         rc = sx_open_engine(o->onnxruntime, p->machine, &p->engine, err);
     if (!rc) {

@@ -347,7 +347,7 @@ int sx_cmd_serve(int argc, char **argv)
         if (!sx_path_is_dir(stores.item[i]))
             rc = sx_fail(&err, SX_NOT_FOUND, "'%s' is not a directory", stores.item[i]);
     if (rc == SX_OK)
-        rc = sx_open_machine(&devices, &machine, &err);
+        rc = sx_open_server_machine(&devices, &machine, &err);
     if (rc == SX_OK)
         rc = open_engine(machine, &engine, &err);
     if (rc == SX_OK)

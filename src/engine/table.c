@@ -39,18 +39,17 @@ enum sx_rc sx_engine_profile_table(struct sx_engine_model *model, const struct s
                        "%u units of '%s', which has %u, and %u operators in a profile of %u", units,
                        device->name, device->n_units, dag->n_nodes, profile->key.n_nodes);
     memcpy(t.kind, device->kind, sizeof t.kind);
-    cpus = calloc(units, sizeof *cpus);
+    cpus = calloc(sx_machine_cores(machine, units), sizeof *cpus);
     t.node_ns = calloc(dag->n_nodes + 1, sizeof *t.node_ns);
     t.node_spread_ns = calloc(dag->n_nodes + 1, sizeof *t.node_spread_ns);
     if (!cpus || !t.node_ns || !t.node_spread_ns) {
         rc = sx_fail(err, SX_NO_MEMORY, "no memory for a profile");
         goto out;
     }
-    for (unsigned u = 0; u < units; u++)
-        cpus[u] = machine->units[device->first_unit + u].cpu;
+    sx_machine_cpus(machine, device->first_unit, units, cpus);
     bind_to(cpus[0]);
-    rc = sx_engine_profile(model, batch, units, cpus, runs, tick, user, t.node_ns, t.node_spread_ns,
-                           whole, err);
+    rc = sx_engine_profile(model, batch, sx_machine_cores(machine, units), cpus, runs, tick, user,
+                           t.node_ns, t.node_spread_ns, whole, err);
     t.whole_ns = whole[0];
     t.whole_spread_ns = whole[1];
     if (!rc)

@@ -74,6 +74,11 @@ void sx_exec_finish(struct sx_exec *exec, struct sx_task *task)
 
 /* --- the interface ---------------------------------------------------------------------------- */
 
+unsigned sx_exec_max_units(enum sx_exec_kind kind)
+{
+    return kind == SX_EXEC_STARPU ? sx_exec_starpu_max_units() : UINT16_MAX;
+}
+
 enum sx_rc sx_exec_create(const struct sx_exec_config *config, struct sx_exec **ret_exec,
                           struct sx_err *err)
 {

@@ -86,6 +86,8 @@ struct sx_exec_config {
 };
 #define SX_ANY_UNIT (~0u) /* n_units is 1 then; only with starpu_policy */
 
+/* The most units that an executor of this kind has room for: what its library was built with. */
+unsigned sx_exec_max_units(enum sx_exec_kind kind);
 /* Start the workers.  Blocks.  StarPU is one per process: a second starpu executor is
  * SX_UNSUPPORTED while the first lives. */
 enum sx_rc sx_exec_create(const struct sx_exec_config *config, struct sx_exec **ret_exec,

@@ -53,6 +53,7 @@ enum sx_rc sx_exec_create_inline(const struct sx_exec_config *config, struct sx_
                                  struct sx_err *err);
 enum sx_rc sx_exec_create_virtual(const struct sx_exec_config *config, struct sx_exec **ret_exec,
                                   struct sx_err *err);
+unsigned sx_exec_starpu_max_units(void);
 enum sx_rc sx_exec_create_starpu(const struct sx_exec_config *config, struct sx_exec **ret_exec,
                                  struct sx_err *err);
 

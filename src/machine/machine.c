@@ -27,6 +27,7 @@ void sx_machine_destroy(struct sx_machine *machine)
         return;
     free(machine->units);
     free(machine->devices);
+    free(machine->cpus);
     free(machine);
 }
 

@@ -6,7 +6,7 @@
  * A snapshot, taken once at start.  It respects what the process may use (cpuset, cgroup
  * quota), so a container sees its own share and not the host's.  A `unit` is what the scheduler
  * hands out: one physical core (its first hardware thread), ordered so that neighbours in the
- * list share caches.
+ * list share caches; or, after sx_machine_group, a few such neighbours.
  */
 #ifndef SX_MACHINE_MACHINE_H
 #define SX_MACHINE_MACHINE_H
@@ -17,7 +17,8 @@
 #include "base/rc.h"
 
 struct sx_unit {
-    int cpu;     /* the operating system's number of the hardware thread we run on */
+    int cpu;     /* the operating system's number of the hardware thread we run on; of the first
+                    core, when the unit has several */
     int package; /* socket, from 0 */
     int numa;    /* NUMA node, from 0 */
     int l3;      /* group of cores that share the last cache, from 0 */
@@ -37,6 +38,8 @@ struct sx_machine {
     unsigned n_units;
     struct sx_device *devices; /* in the order of their units, which they divide among them */
     unsigned n_devices;        /* 1 unless sx_machine_select was given several */
+    unsigned unit_cores;       /* cores of each unit; 0 is 1 */
+    int *cpus;                 /* unit_cores of each unit, in their order; NULL: units[].cpu */
     double quota_cores;        /* CPU time quota of the cgroup in cores; 0 when there is none */
     uint64_t memory_bytes;     /* usable by this process */
     char cpu_model[96];        /* "AMD EPYC 9454" */
@@ -52,6 +55,17 @@ enum sx_rc sx_machine_detect(struct sx_machine **ret_machine, struct sx_err *err
  * has changed.  No text at all leaves the one device "cpu".  Once for each machine. */
 enum sx_rc sx_machine_select(struct sx_machine *machine, const char *const *devices, size_t n,
                              struct sx_err *err);
+/* On a machine of many cores: make units of several neighbouring cores each, all of the same size,
+ * so that there are at most `most`.  What is left over of a device when that does not divide it is
+ * not used.  Costs of other sizes of units do not mix with these: the devices' kind says it, "cpu
+ * x2".  Does nothing when there are no more than `most`.  SX_UNSUPPORTED: a device has too few
+ * cores for a unit.  After sx_machine_select, and once. */
+enum sx_rc sx_machine_group(struct sx_machine *machine, unsigned most, struct sx_err *err);
+/* How many cores so many units have. */
+unsigned sx_machine_cores(const struct sx_machine *machine, unsigned n_units);
+/* Which: as many as sx_machine_cores says. */
+void sx_machine_cpus(const struct sx_machine *machine, unsigned first_unit, unsigned n_units,
+                     int *ret_cpus);
 void sx_machine_destroy(struct sx_machine *machine);
 
 #endif

@@ -5,6 +5,8 @@
  *
  * `taken[u]` is 1 plus the number of the device that unit u, as detected, goes to; 0 while no
  * text has named it.  The machine itself changes only when every text has been understood.
+ *
+ * Units of several cores come last: until then a unit is a core, which is what texts name.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -172,4 +174,55 @@ out:
     free(units);
     free(taken);
     return rc;
+}
+
+/* --- units of several cores --------------------------------------------------------------------
+ */
+
+enum sx_rc sx_machine_group(struct sx_machine *machine, unsigned most, struct sx_err *err)
+{
+    unsigned each = most ? (machine->n_units + most - 1) / most : 1, n_units = 0;
+    if (each <= 1)
+        return SX_OK;
+    for (unsigned d = 0; d < machine->n_devices; d++) {
+        const struct sx_device *device = &machine->devices[d];
+        if (device->n_units < each) {
+            sx_fail(err, SX_UNSUPPORTED, "%u cores make units of %u, and device '%s' has %u",
+                    machine->n_units, each, device->name, device->n_units);
+            sx_hint(err, "use fewer cores, or give the device more");
+            return SX_UNSUPPORTED;
+        }
+    }
+    int *cpus = calloc(machine->n_units, sizeof *cpus);
+    if (!cpus)
+        return sx_fail(err, SX_NO_MEMORY, "no memory for a list of cores");
+    for (unsigned d = 0; d < machine->n_devices; d++) {
+        struct sx_device *device = &machine->devices[d];
+        unsigned from = device->first_unit;
+        device->first_unit = n_units;
+        device->n_units /= each;
+        snprintf(device->kind, sizeof device->kind, "cpu x%u", each);
+        for (unsigned u = 0; u < device->n_units; u++, n_units++, from += each) {
+            for (unsigned k = 0; k < each; k++)
+                cpus[n_units * each + k] = machine->units[from + k].cpu;
+            machine->units[n_units] = machine->units[from]; /* never ahead of `from` */
+        }
+    }
+    machine->n_units = n_units;
+    machine->unit_cores = each;
+    machine->cpus = cpus;
+    return SX_OK;
+}
+
+unsigned sx_machine_cores(const struct sx_machine *machine, unsigned n_units)
+{
+    return machine->unit_cores > 1 ? n_units * machine->unit_cores : n_units;
+}
+
+void sx_machine_cpus(const struct sx_machine *machine, unsigned first_unit, unsigned n_units,
+                     int *ret_cpus)
+{
+    unsigned n = sx_machine_cores(machine, n_units), first = sx_machine_cores(machine, first_unit);
+    for (unsigned i = 0; i < n; i++)
+        ret_cpus[i] = machine->cpus ? machine->cpus[first + i] : machine->units[first + i].cpu;
 }

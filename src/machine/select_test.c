@@ -43,6 +43,62 @@ static void describe(const struct sx_machine *m, char *text, size_t size)
     assert_true(n < size);
 }
 
+/* What `most` units are made of: "cpu:0-4[0 1|2 3]x1". */
+static void groups(const char *a, const char *b, unsigned most, const char *expected)
+{
+    const char *texts[2] = {a, b};
+    struct sx_machine *m = synthetic("core:8 pu:1");
+    struct sx_err err = {0};
+    char got[256] = "";
+    int cpus[8];
+    size_t n = 0;
+    assert_int_equal(sx_machine_select(m, texts, (a != NULL) + (b != NULL), &err), SX_OK);
+    enum sx_rc rc = sx_machine_group(m, most, &err);
+    if (rc) {
+        assert_int_equal(rc, SX_UNSUPPORTED);
+        assert_non_null(strstr(err.message, expected));
+        assert_int_equal(m->unit_cores, 0);
+        sx_machine_destroy(m);
+        return;
+    }
+    assert_true(m->n_units <= most);
+    unsigned each = sx_machine_cores(m, 1), units = 0;
+    for (unsigned d = 0; d < m->n_devices; d++) {
+        const struct sx_device *dev = &m->devices[d];
+        assert_int_equal(dev->first_unit, units);
+        units += dev->n_units;
+        n += (size_t)snprintf(got + n, sizeof got - n, "%s%s %s[", d ? " " : "", dev->name,
+                              dev->kind);
+        for (unsigned u = dev->first_unit; u < units; u++) {
+            sx_machine_cpus(m, u, 1, cpus);
+            assert_int_equal(cpus[0], m->units[u].cpu);
+            for (unsigned k = 0; k < each; k++)
+                n += (size_t)snprintf(got + n, sizeof got - n, "%s%d",
+                                      k                     ? " "
+                                      : u > dev->first_unit ? "|"
+                                                            : "",
+                                      cpus[k]);
+        }
+        n += (size_t)snprintf(got + n, sizeof got - n, "]");
+    }
+    assert_int_equal(units, m->n_units);
+    assert_string_equal(got, expected);
+    sx_machine_cpus(m, 0, units, cpus); /* all in one go: the same, one after the other */
+    assert_int_equal(cpus[each * units - each], m->units[units - 1].cpu);
+    sx_machine_destroy(m);
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    groups(NULL, NULL, 8, "cpu cpu[0|1|2|3|4|5|6|7]");
+    groups(NULL, NULL, 4, "cpu cpu x2[0 1|2 3|4 5|6 7]");
+    groups(NULL, NULL, 3, "cpu cpu x3[0 1 2|3 4 5]"); /* two cores are left over */
+    groups(NULL, NULL, 1, "cpu cpu x8[0 1 2 3 4 5 6 7]");
+    groups("cpu:1-4", "cpu:6,7@2", 3, "cpu:1-4 cpu x2[1 2|3 4] cpu:6,7@2 cpu x2[6 7]");
+    groups("cpu:0", "cpu:1-4", 3, "device 'cpu:0' has 1");
+}
+
 static void gives(const char *a, const char *b, const char *c, const char *expected)
 {
     const char *texts[3] = {a, b, c};
@@ -182,9 +238,8 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one),
-        cmocka_unit_test(test_several),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_groups),  cmocka_unit_test(test_one),
+        cmocka_unit_test(test_several), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include "plan/plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void sx_plan_destroy(struct sx_plan *plan)
 {
@@ -17,6 +18,15 @@ void sx_plan_destroy(struct sx_plan *plan)
 double sx_plan_throughput(const struct sx_plan *plan)
 {
     return plan->slowest_ns > 0 ? plan->batch / plan->slowest_ns * 1e9 : 0;
+}
+
+bool sx_plan_emulated(const struct sx_plan *plan)
+{
+    bool emulated = false;
+
+    for (unsigned s = 0; s < plan->n_stages; s++)
+        emulated = emulated || strchr(plan->devices[plan->stages[s].device], '@');
+    return emulated;
 }
 
 /* stage_of[node], or a complaint: each node in one stage, each stage with nodes. */

@@ -59,6 +59,9 @@ enum sx_rc sx_plan_load(const char *path, const struct sx_profile_key *key,
 
 /* Predicted samples per second; 0 when nothing is predicted. */
 double sx_plan_throughput(const struct sx_plan *plan);
+/* A stage runs on an emulated device ("cpu:1@8"): its figures are of a what-if, and whoever shows
+ * them says so. */
+bool sx_plan_emulated(const struct sx_plan *plan);
 /* "{...}" as in the file, on one line, without the nodes when `brief`. */
 void sx_plan_json(const struct sx_plan *plan, bool brief, struct sx_sbuf *out);
 

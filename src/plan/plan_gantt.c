@@ -230,7 +230,7 @@ static void add_title(const struct picture *p)
     sx_sbuf_printf(p->out, " · latency %s", ms_text(t, p->plan->latency_ns));
     sx_sbuf_printf(p->out, " · slowest stage %s · batch %u", ms_text(t, p->plan->slowest_ns),
                    p->plan->batch);
-    sx_sbuf_puts(p->out, "</text>\n");
+    sx_sbuf_puts(p->out, sx_plan_emulated(p->plan) ? " · emulated devices</text>\n" : "</text>\n");
     if (p->plan->n_stages > 1) /* the key: what the lighter part means */
         sx_sbuf_printf(p->out,
                        "<g class=\"c7\"><rect x=\"%d\" y=\"41\" width=\"24\" height=\"10\" "

@@ -105,10 +105,7 @@ void sx_plan_text(const struct sx_plan *plan, const struct sx_dag *dag, const do
                   struct sx_sbuf *out)
 {
     char a[24], b[24];
-    bool emulated = false;
 
-    for (unsigned s = 0; s < plan->n_stages; s++)
-        emulated = emulated || strchr(plan->devices[plan->stages[s].device], '@');
     sx_sbuf_printf(out, "plan          %s, batch %u\n", plan->name, plan->batch);
     sx_sbuf_printf(out, "predicted     %.4g samples/s, latency %s ms, slowest stage %s ms\n",
                    sx_plan_throughput(plan), ms(a, plan->latency_ns), ms(b, plan->slowest_ns));
@@ -116,7 +113,7 @@ void sx_plan_text(const struct sx_plan *plan, const struct sx_dag *dag, const do
     add_proposals(plan, out);
     if (plan->n_stages > 1)
         sx_sbuf_printf(out, "cut           %s between the stages\n", bytes(a, plan->bytes_cut));
-    if (emulated)
+    if (sx_plan_emulated(plan))
         sx_sbuf_puts(out, "emulation     @K: made K times slower; the figures are of a what-if\n");
     sx_sbuf_printf(out, "\n%5s  %-16s %9s %11s %11s %11s", "stage", "device", "operators",
                    "compute ms", "transfer ms", "total ms");

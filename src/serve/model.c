@@ -57,10 +57,9 @@ static enum sx_rc create_sessions(struct sx_model *m, struct sx_err *err)
         if (!m->sessions[wi])
             return sx_fail(err, SX_NO_MEMORY, "no memory for sessions");
         for (unsigned g = 0; g < groups; g++) {
-            for (unsigned u = 0; u < width; u++)
-                cpus[u] = machine->units[g * width + u].cpu;
-            enum sx_rc rc =
-                sx_session_create(m->engine_model, width, cpus, &m->sessions[wi][g], err);
+            sx_machine_cpus(machine, g * width, width, cpus);
+            enum sx_rc rc = sx_session_create(m->engine_model, sx_machine_cores(machine, width),
+                                              cpus, &m->sessions[wi][g], err);
             if (rc)
                 return rc;
         }

@@ -262,8 +262,7 @@ static enum sx_rc init_stage(struct sx_model *m, const struct sx_plan_stage *pla
     const struct sx_machine *machine = m->server->config.machine;
     const struct sx_device *device = &machine->devices[plan->device];
     int cpus[SX_SCHED_UNITS];
-    for (unsigned u = 0; u < device->n_units; u++)
-        cpus[u] = machine->units[device->first_unit + u].cpu;
+    sx_machine_cpus(machine, device->first_unit, device->n_units, cpus);
     stage->device = plan->device;
     atomic_init(&stage->self_alloc, false);
     enum sx_rc rc = SX_OK;
@@ -271,8 +270,9 @@ static enum sx_rc init_stage(struct sx_model *m, const struct sx_plan_stage *pla
         rc = sx_engine_open_stage(m->engine_model, plan->nodes, plan->n_nodes, &stage->engine_model,
                                   err);
     if (!rc)
-        rc = sx_session_create(whole ? m->engine_model : stage->engine_model, device->n_units, cpus,
-                               &stage->session, err);
+        rc = sx_session_create(whole ? m->engine_model : stage->engine_model,
+                               sx_machine_cores(machine, device->n_units), cpus, &stage->session,
+                               err);
     stage->planned_ns = plan->ns + plan->transfer_ns;
     sx_cost_init(&stage->cost, 1, m->max_batch, m->config.preferred, m->config.n_preferred);
     if (stage->planned_ns > 0)

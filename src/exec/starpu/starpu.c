@@ -336,6 +336,11 @@ static enum sx_rc create_units(struct starpu_exec *exec, struct sx_err *err)
     return SX_OK;
 }
 
+unsigned sx_exec_starpu_max_units(void)
+{
+    return STARPU_MAXCPUS;
+}
+
 enum sx_rc sx_exec_create_starpu(const struct sx_exec_config *config, struct sx_exec **ret_exec,
                                  struct sx_err *err)
 {
