@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "front/http_int.h"
@@ -12,7 +13,9 @@
 #define MAX_SMALL_BODY (1u << 20)   /* of requests that are not infer */
 #define MAX_DISCARD    (256u << 20) /* of a body that is refused: read so that the client listens */
 #define FIRST_CHUNK    (64u << 10)
-#define PRECHECK_BODY  (64u << 10) /* smaller ones cost no more than asking */
+#define LARGE_BODY     (256u << 10) /* comes in pieces that are worth waking up for, */
+#define LARGE_PIECE    (128u << 10) /* such as this */
+#define PRECHECK_BODY  (64u << 10)  /* smaller ones cost no more than asking */
 
 /* --- life ---------------------------------------------------------------------------- */
 
@@ -167,7 +170,7 @@ struct call *sx_call_begin(struct sx_httpd *h, struct MHD_Connection *connection
     call->state = CALL_BODY;
     call->status = 0;
     call->err.rc = SX_OK;
-    call->body_at = call->body_len = call->discarded = 0;
+    call->body_at = call->body_len = call->discarded = call->received = call->low_mark = 0;
     call->target.route = ROUTE_ERROR;
     enum sx_rc rc = sx_route(method, url, &call->target);
     if (rc == SX_NOT_FOUND)
@@ -224,8 +227,26 @@ static void precheck(struct call *call, const char *data, size_t size)
         sx_server_precheck(call->httpd->config.server, call->model, call->begun_ns, &call->err);
 }
 
+/* A client on the same machine or a fast network hands a large body over in many small pieces, and
+ * to wake up for each costs more than to copy it.  The socket reports the next one when this much
+ * is there, or all that is left. */
+static void set_low_mark(struct call *call)
+{
+    size_t left = call->content_length - call->received;
+    size_t mark = left < LARGE_PIECE ? left : LARGE_PIECE;
+    if (!call->has_length || call->content_length < LARGE_BODY || mark == call->low_mark)
+        return;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int bytes = mark ? (int)mark : 1; /* the next request may be small */
+    if (info && !setsockopt(info->connect_fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes))
+        call->low_mark = mark;
+}
+
 bool sx_call_body(struct call *call, const char *data, size_t size)
 {
+    call->received += size;
+    set_low_mark(call);
     if (!call->discard && !call->body_len && call->target.route == ROUTE_INFER)
         precheck(call, data, size);
     if (!call->discard && call->body_len + size > body_limit(call)) {

@@ -68,6 +68,8 @@ struct call {
     bool has_length;
     bool discard; /* swallow the rest of the body: the answer is known */
     size_t discarded;
+    size_t received;  /* of the body, kept or not */
+    size_t low_mark;  /* bytes that the socket waits for before it wakes us; 0: any */
     int64_t json_len; /* -1: header not sent */
 
     struct sx_model *model;
