@@ -89,6 +89,8 @@ static enum sx_rc try_orders(struct orders *o, unsigned n, struct sx_err *err)
     if (n == o->request->n_stages) {
         rc = sx_planner_cut(o->cut->dag, &o->cut->profile, o->cut->machine, o->order, n,
                             o->request->batch, &options, &plan, err);
+        if (rc == SX_TOO_LARGE)
+            return SX_OK; /* another order may fit */
         if (rc)
             return rc;
         if (!o->best || plan->slowest_ns < o->best->slowest_ns) {
@@ -134,6 +136,10 @@ enum sx_rc sx_cut_plans(struct sx_cut *cut, const struct sx_cut_request *request
     }
     struct orders o = {.cut = cut, .request = request};
     rc = try_orders(&o, 0, err);
+    if (!rc && !o.best)
+        rc = sx_fail(err, SX_TOO_LARGE,
+                     "the model's weights do not fit into the memory of %u devices",
+                     request->n_stages);
     if (rc) {
         sx_plan_destroy(o.best);
         return rc;

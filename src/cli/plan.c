@@ -11,7 +11,7 @@
 #include "cli/cut.h"
 
 static struct sx_cut_common common;
-static const char *share_text, *output;
+static const char *share_text, *memory_text, *output;
 static uint64_t batch = 1, stages;
 static double objective;
 static bool portable;
@@ -23,6 +23,8 @@ static const struct sx_option options[] = {
      "device, and every cut that may pay"},
     {"shares", 0, "P,P", SX_OPT_TEXT, &share_text,
      "what if stages got these shares of the work (80,20), on devices that are alike"},
+    {"memory", 0, "MIB,MIB", SX_OPT_TEXT, &memory_text,
+     "what the weights of a stage may take on each device, in their order; 0: no limit"},
     {"objective", 0, "MS", SX_OPT_REAL, &objective,
      "the latency to keep: the best plan is then the one of highest throughput that keeps it"},
     {"output", 'o', "PLAN", SX_OPT_TEXT, &output, "write the best plan there"},
@@ -109,6 +111,27 @@ static void add_json(struct sx_sbuf *s, const struct sx_cut *cut, struct sx_plan
     sx_sbuf_puts(s, "]}");
 }
 
+/* "0,300": a number for each device. */
+static enum sx_rc limit_memory(struct sx_machine *machine, struct sx_err *err)
+{
+    const char *at = memory_text;
+    unsigned n = 0;
+
+    for (; n < machine->n_devices; n++) {
+        char *end;
+        double mib = strtod(at, &end);
+        if (end == at || !(mib >= 0) || mib > 1e9)
+            break;
+        machine->devices[n].memory_bytes = mib * 1048576;
+        at = *end == ',' ? end + 1 : end;
+    }
+    if (n == machine->n_devices && !*at)
+        return SX_OK;
+    sx_fail(err, SX_INVALID, "--memory '%s' is not a number of MiB for each of %u devices",
+            memory_text, machine->n_devices);
+    return SX_INVALID;
+}
+
 static enum sx_rc plan_model(const char *path, const struct sx_cut_request *request,
                              struct sx_sbuf *json, struct sx_err *err)
 {
@@ -117,6 +140,8 @@ static enum sx_rc plan_model(const char *path, const struct sx_cut_request *requ
     size_t n = 0, best = 0;
     enum sx_rc rc = sx_cut_open(&cut, path, &common.devices, common.library, portable, err);
 
+    if (!rc && memory_text)
+        rc = limit_memory(cut.machine, err);
     if (!rc)
         rc = sx_cut_profile(
             &cut,
@@ -159,6 +184,8 @@ int sx_cmd_plan(int argc, char **argv)
     else if (share_text && stages && stages != request.n_shares)
         code = sx_usage_error(&usage, "--stages %u and %u --shares", (unsigned)stages,
                               request.n_shares);
+    else if (share_text && memory_text)
+        code = sx_usage_error(&usage, "--memory is for devices, and --shares has none");
     else if (output && operands.count > 1)
         code = sx_usage_error(&usage, "--output is for one model");
     if (code >= 0)

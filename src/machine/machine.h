@@ -29,8 +29,9 @@ struct sx_device {
     char name[24]; /* "cpu", or as it was asked for: "cpu:1@8"; a long list as "cpu:0,.." */
     char kind[16]; /* "cpu"; what costs are measured for */
     unsigned first_unit, n_units;
-    double slowdown; /* 1, or how many times slower it is made to be: emulation, for tests and
-                        what-if runs; it computes, then waits */
+    double slowdown;     /* 1, or how many times slower it is made to be: emulation, for tests and
+                            what-if runs; it computes, then waits */
+    double memory_bytes; /* that the weights of what runs there may take; 0: no limit of its own */
 };
 
 struct sx_machine {

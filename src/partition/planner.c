@@ -73,6 +73,30 @@ static enum sx_rc fill_times(const struct sx_profile *profile, const struct sx_d
     return rc;
 }
 
+/* The devices' limits, if one has any. */
+static bool fill_memory(const struct sx_dag *dag, const struct sx_machine *machine,
+                        const unsigned *order, struct sx_part_problem *problem)
+{
+    bool limited = false;
+    for (unsigned s = 0; s < problem->n_stages; s++)
+        limited = limited || machine->devices[order[s]].memory_bytes > 0;
+    if (!limited)
+        return true;
+    double *memory = malloc((dag->n_nodes + 1) * sizeof *memory);
+    double *limit = malloc(problem->n_stages * sizeof *limit);
+    problem->node_memory = memory;
+    problem->memory_limit = limit;
+    if (!memory || !limit)
+        return false;
+    for (uint32_t v = 0; v < dag->n_nodes; v++)
+        memory[v] = (double)dag->nodes[v].weight_bytes;
+    for (unsigned s = 0; s < problem->n_stages; s++) {
+        double bytes = machine->devices[order[s]].memory_bytes;
+        limit[s] = bytes > 0 ? bytes : INFINITY;
+    }
+    return true;
+}
+
 enum sx_rc sx_planner_problem(const struct sx_dag *dag, const struct sx_profile *profile,
                               const struct sx_machine *machine, const unsigned *order,
                               unsigned n_stages, unsigned batch,
@@ -104,7 +128,8 @@ enum sx_rc sx_planner_problem(const struct sx_dag *dag, const struct sx_profile 
         .link = link,
         .stage_ns = STAGE_NS,
     };
-    if (!node_ns || !bytes || !producer || !use_at || !uses || (dag->group && !group) || !link) {
+    if (!node_ns || !bytes || !producer || !use_at || !uses || (dag->group && !group) || !link ||
+        !fill_memory(dag, machine, order, &problem)) {
         rc = sx_fail(err, SX_NO_MEMORY, "no memory to plan %zu operators", n);
         goto out;
     }
@@ -244,6 +269,8 @@ enum sx_rc sx_planner_cut(const struct sx_dag *dag, const struct sx_profile *pro
     if (rc != SX_OK)
         return rc;
     rc = sx_part_solve(&problem, options, &cut, err);
+    if (rc == SX_INVALID && problem.memory_limit) /* we made it ourselves: it is right otherwise */
+        rc = sx_fail(err, SX_TOO_LARGE, "the weights fit into no cut of %u stages", n_stages);
     if (rc == SX_OK)
         rc = make_plan(dag, profile, machine, order, batch, &problem, &cut, ret_plan, err);
     sx_part_result_fini(&cut);
@@ -316,11 +343,16 @@ static enum sx_rc add_both_ways(struct variants *list, const struct sx_dag *dag,
         back[s] = order[n_stages - 1 - s];
     enum sx_rc rc =
         sx_planner_cut(dag, profile, machine, order, n_stages, batch, options, &one, err);
-    if (rc == SX_OK)
+    if (rc == SX_OK || rc == SX_TOO_LARGE)
         rc = sx_planner_cut(dag, profile, machine, back, n_stages, batch, options, &other, err);
-    if (rc != SX_OK) {
+    if (rc != SX_OK && rc != SX_TOO_LARGE) {
         sx_plan_destroy(one);
         return rc;
+    }
+    if (!one || !other) { /* only one direction fits, or none */
+        if (one || other)
+            add(list, one ? one : other);
+        return SX_OK;
     }
     if (other->slowest_ns < one->slowest_ns) {
         struct sx_plan *better = other;
@@ -349,6 +381,7 @@ enum sx_rc sx_planner_variants(const struct sx_dag *dag, const struct sx_profile
         rc = sx_planner_whole(dag, profile, machine, d, batch, &plan, err);
         if (rc == SX_OK) /* also says when there are more devices than a plan may have */
             add(&list, plan);
+        rc = rc == SX_TOO_LARGE ? SX_OK : rc;
     }
     for (unsigned a = 0; rc == SX_OK && a < n; a++) {
         for (unsigned b = a + 1; rc == SX_OK && b < n && list.n < cap; b++)
@@ -360,6 +393,10 @@ enum sx_rc sx_planner_variants(const struct sx_dag *dag, const struct sx_profile
             all[d] = d;
         rc = add_both_ways(&list, dag, profile, machine, all, n, batch, options, err);
     }
+    if (rc == SX_OK && list.n == 0)
+        rc = sx_fail(err, SX_TOO_LARGE,
+                     "the model's weights do not fit into the devices' memory, "
+                     "whole or cut");
     for (size_t i = 0; rc != SX_OK && i < list.n; i++)
         sx_plan_destroy(list.plans[i]);
     *ret_n = rc == SX_OK ? list.n : 0;

@@ -5,8 +5,8 @@
  *
  * Errors: SX_NOT_FOUND: the profile has no times for a device (another number of units counts as
  * another device); SX_INVALID: the profile is of another graph, a device that is not there, too
- * many of them, or no cut fits.  A plan's devices are all of the machine's, in its order, so that
- * sx_plan_stage.device is also the machine's number.
+ * many of them; SX_TOO_LARGE: nothing fits into the devices' memory.  A plan's devices are all of
+ * the machine's, in its order, so that sx_plan_stage.device is also the machine's number.
  *
  * Blocks while it computes (milliseconds per plan and a child process: see metis.h).  Any thread;
  * nothing is shared between calls.
@@ -34,10 +34,10 @@ enum sx_rc sx_planner_cut(const struct sx_dag *dag, const struct sx_profile *pro
                           const struct sx_machine *machine, const unsigned *order,
                           unsigned n_stages, unsigned batch, const struct sx_part_options *options,
                           struct sx_plan **ret_plan, struct sx_err *err);
-/* Every plan worth having resident: the whole model on each device, and for each pair (and, with
- * three or more devices, all of them) the better of both directions by throughput, plus the other
- * if its latency is lower or it beats the fastest device alone.  Plans of equal stages are made
- * once.  At most `cap`; the caller destroys each. */
+/* Every plan worth having resident and that fits: the whole model on each device, and for each pair
+ * (and, with three or more devices, all of them) the better of both directions by throughput, plus
+ * the other if its latency is lower or it beats the fastest device alone.  Plans of equal stages
+ * are made once.  At most `cap`; the caller destroys each. */
 enum sx_rc sx_planner_variants(const struct sx_dag *dag, const struct sx_profile *profile,
                                const struct sx_machine *machine, unsigned batch,
                                const struct sx_part_options *options, struct sx_plan **ret_plans,

@@ -255,6 +255,30 @@ class Plan(Cut):
         first, second = (s["ns"] for s in plan["stages"])
         self.assertGreater(first, second)
 
+    def test_memory(self):
+        """Stages that fit; a whole model that does not fit is no plan."""
+        model = self.write("wide.onnx", network(layers=8, channels=64, size=12))
+        whole, = self.json("plan", model, "--device", "cpu:0")["models"]
+        mib = sum(s["weight_bytes"] for s in whole["plans"][0]["stages"]) / 2**20
+        self.assertGreater(mib, 0.5)
+        free, = self.json("plan", model, *DEVICES, "--stages", "2")["models"]
+        first = [s["weight_bytes"] / 2**20 for s in free["plans"][0]["stages"]]
+        self.assertGreater(max(first), 0.6 * mib)  # the fast device has more of it, if it may
+        limit = 0.6 * mib
+        for stages in [], ["--stages", "2"]:
+            made, = self.json("plan", model, *DEVICES, "--memory", f"{limit},{limit}", *stages)["models"]
+            for plan in made["plans"]:
+                self.assertEqual(len(plan["stages"]), 2)
+                for stage in plan["stages"]:
+                    self.assertLessEqual(stage["weight_bytes"] / 2**20, limit)
+        names = [p["name"] for p in self.json(
+            "plan", model, *DEVICES, "--memory", f"0,{limit}")["models"][0]["plans"]]
+        self.assertIn("whole on cpu:0", names)
+        self.assertNotIn("whole on cpu:1@3", names)
+        self.refused(3, "do not fit", "plan", model, *DEVICES, "--memory", f"{mib / 4},{mib / 4}")
+        self.refused(3, "each of 2 devices", "plan", model, *DEVICES, "--memory", "1")
+        self.refused(2, "--shares", "plan", model, "--shares", "50,50", "--memory", "1")
+
     def test_explain(self):
         path, svg = self.plan(), self.at("g.svg")
         text = self.good("explain", path, "--gantt", svg).stdout
