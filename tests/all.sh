@@ -58,6 +58,13 @@ build_dir() { # build_dir DIR COMPILER MESON-ARGUMENTS...
     CC=$compiler "$top/run" build "$dir" "$@"
 }
 
+# shellcheck disable=SC2317 # called by check
+check_manual() { # man says what it does not understand
+    local words
+    words=$(man --warnings=w -l docs/staronnx.1 2>&1 >/dev/null)
+    [[ -z $words ]] || { echo "$words"; return 1; }
+}
+
 build_release() { check 'build release' build_dir build gcc; }
 build_clang() { check 'build clang' build_dir build-clang clang; }
 build_asan() {
@@ -133,6 +140,7 @@ if wants style; then
     check 'style' tools/check-style || true
     check 'layers' tools/check-layers || true
     check 'commits' tools/check-commits || true
+    check 'manual' check_manual || true
 fi
 if wants style || wants unit || wants e2e; then
     build_release || finish

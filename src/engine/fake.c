@@ -9,7 +9,7 @@
  *     input  NAME TYPE [DIM...] [optional]     DIM -1: free; no DIM: a scalar
  *     output NAME TYPE [DIM...] [sum]
  *     time   base_us=500 per_sample_us=100 serial=0.2 spin=1 slow=10 slow_over=1000
- *     fail   open | session | nth=K | value=V
+ *     fail   open | stage | session | nth=K | value=V
  *     chain  N [bytes=B]
  *
  * What it computes.  Output k is made from input k modulo the number of inputs (its source),
@@ -30,6 +30,7 @@
  * makes the outputs.  Needs exactly one input, of a fixed-size type, that is not optional. bytes=B:
  * moving what lies between two operators is said to take B bytes per sample.
  *
+ * `fail stage`: the model cannot be opened in parts, though it says that it can be cut.
  * `fail nth=K`: the K-th run of a model fails (from 1; counted over its sessions).
  * `fail value=V`: a run fails when an element of the first input equals V.  Of a cut model, the
  * stage with the last operator counts, and the one with the first operator looks at values.
@@ -151,6 +152,8 @@ static enum sx_rc parse_settings(struct fake_model *m, char *rest, bool time, st
             m->fail_on_value = true, m->fail_value = v;
         else if (!time && !eq && !strcmp(w, "open"))
             return sx_fail(err, SX_ENGINE, "the model says that it cannot be opened");
+        else if (!time && !eq && !strcmp(w, "stage"))
+            m->fail_stage = true;
         else if (!time && !eq && !strcmp(w, "session"))
             m->fail_session = true;
         else

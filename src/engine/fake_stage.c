@@ -154,6 +154,8 @@ enum sx_rc sx_fake_open_stage(struct sx_engine_model *model, const uint32_t *nod
 {
     const struct fake_model *m = (const struct fake_model *)model;
     const struct sx_dag_tensor *tensors = model->dag->tensors;
+    if (m->fail_stage)
+        return sx_fail(err, SX_ENGINE, "stages fail, as the model says");
     struct fake_model *s = calloc(1, sizeof(*s));
     if (!s)
         return sx_fail(err, SX_NO_MEMORY, "no memory for a stage");

@@ -453,6 +453,19 @@ static void ms(unsigned n)
     nanosleep(&(struct timespec){.tv_sec = n / 1000, .tv_nsec = (long)(n % 1000) * 1000000}, NULL);
 }
 
+/* Until so many requests for a model wait or run. */
+static void wait_inside(const char *model, uint64_t n)
+{
+    uint64_t inside = 0, until = sx_now() + 20 * SX_S;
+    while (inside < n && sx_now() < until) {
+        struct sx_model_stats *stats = stats_of(model);
+        inside = stats->pending + stats->running;
+        free(stats);
+        ms(1);
+    }
+    assert_true(inside >= n);
+}
+
 #define SLOW_JSON "{\"inputs\":[{\"name\":\"x\",\"shape\":[1],\"datatype\":\"FP32\",\"data\":[1]}]}"
 
 /* Clients that leave: the queued are cancelled, the server goes on. */
@@ -468,7 +481,7 @@ static void test_gone(void **state)
         fd[i] = dial(f.port);
         give(fd[i], s.data, s.len);
     }
-    ms(60);
+    wait_inside("slow", N);
     for (int i = 0; i < N; i++)
         close(fd[i]);
     uint64_t cancelled = 0;
@@ -529,7 +542,7 @@ static void test_timeout(void **state)
     int fd[2] = {dial(f.port), dial(f.port)};
     for (int i = 0; i < 2; i++)
         give(fd[i], s.data, s.len);
-    ms(30);
+    wait_inside("slow", 2);
     assert_int_equal(post_json("/v2/models/slow/infer", json, &r), 503);
     has(&r, "Request timeout expired");
     has(&r, "Retry-After: ");
@@ -675,7 +688,7 @@ static void test_stop(void **state)
         fd[i] = dial(f.port);
         give(fd[i], s.data, s.len);
     }
-    ms(100);
+    wait_inside("slow", 3);
     sx_httpd_quiesce(f.httpd);
     assert_int_equal(sx_server_drain(f.server, sx_now() + 10 * SX_S), SX_OK);
     sx_httpd_destroy(f.httpd);

@@ -332,6 +332,24 @@ static void a_model_without_graph_is_served_whole(void **state)
     tear_down(&f);
 }
 
+/* It can be planned, but the engine refuses the stages. */
+static void a_model_whose_stages_are_refused_is_served_whole(void **state)
+{
+    (void)state;
+    struct fixture f;
+    set_up(&f, 2, (double[]){1, 2}, CHAIN "fail stage\n", (struct sx_server_config){0});
+    struct sx_variant_info v[16];
+    assert_int_equal(sx_model_variants(f.model, v, 16), 2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(v[i].n_stages, 1);
+        assert_string_equal(v[i].name, i ? "whole on cpu:1@2" : "whole on cpu:0@1");
+    }
+    double rate = saturate(&f, 8, 20);
+    assert_true(rate > 0.97 * 1.5e9 / T_NS);
+    assert_int_equal(f.failed, 0);
+    tear_down(&f);
+}
+
 /* Servers that started from the same wrong profile each put the measured time into it; none takes
  * the others' corrections for its own. */
 static void servers_that_share_a_profile_correct_it_once(void **state)
@@ -394,6 +412,7 @@ int main(void)
         cmocka_unit_test(clients_leave),
         cmocka_unit_test(drain_answers_what_was_admitted),
         cmocka_unit_test(a_model_without_graph_is_served_whole),
+        cmocka_unit_test(a_model_whose_stages_are_refused_is_served_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

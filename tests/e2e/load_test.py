@@ -38,6 +38,12 @@ class Load(unittest.TestCase):
         models.write_repository(directory.name, zoo, configs)
         return Server(["--models", directory.name, *arguments], **more)
 
+    def until(self, met, seconds=60):
+        deadline = time.monotonic() + seconds
+        while not met():
+            self.assertLess(time.monotonic(), deadline, "it does not come to that")
+            time.sleep(0.005)
+
     def test_batching(self):
         """Answers are right and not mixed up, and there are fewer runs than requests."""
         config = "max_batch_size: 16 dynamic_batching { max_queue_delay_microseconds: 3000 }"
@@ -153,7 +159,7 @@ class Load(unittest.TestCase):
         stopping = threading.Event()
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             clients = [pool.submit(client, i) for i in range(16)]
-            time.sleep(1)
+            self.until(lambda: len(answered) >= 64)
             stopping.set()
             server.process.send_signal(signal.SIGTERM)
             code = server.wait()
@@ -166,6 +172,20 @@ class Load(unittest.TestCase):
         for status, answer in refused:
             self.assertEqual(status, 503, answer)
 
+    def test_stop_answers_what_was_admitted(self):
+        """All that waits and runs when the signal comes gets its result."""
+        server = self.start({"slow": models.slow(size=512, steps=80)})
+        n = 12
+        with concurrent.futures.ThreadPoolExecutor(n) as pool:
+            asked = [pool.submit(server.infer, "slow", X) for _ in range(n)]
+            self.until(lambda: metric(server, "nv_inference_pending_request_count", "slow")
+                       + metric(server, "staronnx_running_requests", "slow")
+                       + metric(server, "nv_inference_request_success", "slow") == n)
+            self.assertFalse(all(a.done() for a in asked))
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.wait(), 0)
+            self.assertEqual([a.result()[0] for a in asked], [200] * n)
+
     def test_second_signal(self):
         server = self.start({"slow": models.slow(size=1024, steps=1500)}, "--exit-timeout-secs", "60")
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -175,10 +195,11 @@ class Load(unittest.TestCase):
                 except (OSError, http.client.HTTPException):
                     return None
             pending = pool.submit(ask)
-            time.sleep(0.5)  # it takes a minute: any moment of it will do
-            self.assertFalse(pending.done())
+            self.until(lambda: any(v == 1 for k, v in server.metrics().items()
+                                   if k.startswith("staronnx_running_requests{")))
             server.process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
+            self.until(lambda: "stopping, waiting" in server.text())
+            self.assertFalse(pending.done())
             self.assertIsNone(server.process.poll())
             server.process.send_signal(signal.SIGINT)
             self.assertEqual(server.wait(), 1)
