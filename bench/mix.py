@@ -18,7 +18,7 @@ import sys
 import support
 
 MODELS = ("squeezenet", "inception_v1", "resnet50")
-LOADS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2]
+LOADS = [0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5]
 OURS = "fair"
 BASELINES = ("temporal", "fixed", "greedy", "max-throughput", "max-min")
 
