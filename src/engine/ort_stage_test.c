@@ -381,7 +381,7 @@ static void test_ort_profile(void **state)
     struct sx_engine_model *m = open_at(engine, path_of("branches"));
     const struct sx_dag *dag = graph_of(m);
     assert_true(dag->n_nodes <= 32);
-    if (sx_engine_profile(m, 16, 1, NULL, 15, NULL, NULL, ns, spread, whole, &err))
+    if (sx_engine_profile(m, 256, 1, NULL, 15, NULL, NULL, ns, spread, whole, &err))
         fail_msg("%s", err.message);
     for (uint32_t v = 0; v < dag->n_nodes; v++) {
         assert_true(ns[v] > 0);

@@ -155,7 +155,39 @@ class Requests(unittest.TestCase):
         with self.connection() as s:
             s.sendall(head + body)
             s.shutdown(socket.SHUT_WR)
-            s.recv(4096)
+            got = s.recv(4096)  # the answer, or a closed connection
+            self.assertTrue(not got or b" 200 " in got.split(b"\r\n")[0], got)
+
+    def test_large_bodies_in_pieces(self):
+        """Whole, refused and small requests in turn on one connection, in pieces of any size."""
+        def answer(s):
+            got = b""
+            while b"\r\n\r\n" not in got:
+                got += s.recv(65536)
+            head, rest = got.split(b"\r\n\r\n", 1)
+            size = int(next(line.split(b":")[1] for line in head.split(b"\r\n")
+                            if line.lower().startswith(b"content-length")))
+            while len(rest) < size:
+                rest += s.recv(65536)
+            self.assertEqual(len(rest), size)
+            return head.split(b"\r\n")[0]
+
+        def request(rows, wrong=0):
+            tensor = {"name": "x", "datatype": "FP32", "shape": [rows, 4],
+                      "parameters": {"binary_data_size": 16 * rows}}
+            outputs = [{"name": "y", "parameters": {"binary_data": True}}]
+            head = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+            body = head + bytes(16 * rows + wrong)
+            return (f"POST /v2/models/two/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+                    f"\r\nInference-Header-Content-Length: {len(head)}\r\n\r\n").encode() + body
+
+        with self.connection() as s:
+            for rows, wrong, piece in ((1, 0, 9999), (4, 0, 9999), (4, 600_000, 7001), (1, 0, 1),
+                                       (4, 400_000, 131_072), (4, 262_144, 300_001), (2, 0, 50)):
+                whole = request(rows, wrong)
+                for at in range(0, len(whole), piece):
+                    s.sendall(whole[at:at + piece])
+                self.assertIn(b" 400 " if wrong else b" 200 ", answer(s))
 
     def test_clients_that_leave(self):
         body = json.dumps({"inputs": [
