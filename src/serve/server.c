@@ -21,8 +21,9 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
                             struct sx_err *err)
 {
     unsigned n_units = config->machine->n_units;
-    if (!n_units || n_units > SX_SCHED_UNITS)
-        return sx_fail(err, SX_UNSUPPORTED, "%u units, between 1 and %d are supported", n_units,
+    unsigned n_cores = sx_machine_cores(config->machine, n_units); /* a unit may be several */
+    if (!n_units || n_cores > SX_SCHED_UNITS)
+        return sx_fail(err, SX_UNSUPPORTED, "%u cores, between 1 and %d are supported", n_cores,
                        SX_SCHED_UNITS);
     struct sx_server *s = calloc(1, sizeof *s);
     int *cpus = calloc(n_units, sizeof *cpus);
