@@ -80,11 +80,12 @@ enum sx_rc sx_serve_front_start(const struct sx_serve_front *f, struct sx_server
         return sx_fail(err, SX_NO_MEMORY, "out of memory");
     state->http_address = f->http_address;
     state->metrics_address = metrics_address(f);
-    if (f->allow_http)
-        rc = sx_httpd_create(&config, &state->http, err);
-    if (rc == SX_OK && f->allow_metrics)
+    /* Metrics first: who sees the server ready may scrape it at once. */
+    if (f->allow_metrics)
         rc = sx_metricsd_create(server, n_units, state->metrics_address, (uint16_t)f->metrics_port,
                                 &state->metrics, err);
+    if (rc == SX_OK && f->allow_http)
+        rc = sx_httpd_create(&config, &state->http, err);
     if (rc != SX_OK) {
         sx_serve_front_stop(state);
         return rc == SX_IO ? SX_UNAVAILABLE : rc;
