@@ -52,7 +52,7 @@ def p(rows, key):
 
 
 def main():
-    args = support.arguments(__doc__, model="squeezenet", rounds=3, seconds=4.0, samples=200,
+    args = support.arguments(__doc__, model="squeezenet", rounds=9, seconds=2.5, samples=75,
                              max_batch=8)
     cores = support.cores()
     targets = ["staronnx"] + settings(cores, args.max_batch)
