@@ -17,8 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Turn errno into an error: "cannot read 'x': No such file or directory". */
-static enum sx_rc fail_errno(struct sx_err *err, const char *what, const char *path)
+enum sx_rc sx_file_fail(struct sx_err *err, const char *what, const char *path)
 {
     int e = errno;
     enum sx_rc rc = SX_IO;
@@ -38,10 +37,10 @@ static enum sx_rc open_regular(const char *path, int *ret_fd, size_t *ret_size, 
     /* O_NONBLOCK: opening a FIFO must not wait for a writer; regular files ignore it. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
-        return fail_errno(err, "open", path);
+        return sx_file_fail(err, "open", path);
     struct stat st;
     if (fstat(fd, &st) < 0) {
-        enum sx_rc rc = fail_errno(err, "examine", path);
+        enum sx_rc rc = sx_file_fail(err, "examine", path);
         close(fd);
         return rc;
     }
@@ -97,7 +96,7 @@ enum sx_rc sx_file_read(const char *path, size_t limit, char **ret_data, size_t 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
-            rc = fail_errno(err, "read", path);
+            rc = sx_file_fail(err, "read", path);
             goto out;
         }
         if (n == 0)
@@ -158,10 +157,10 @@ static enum sx_rc write_special(const char *path, const void *data, size_t size,
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
-        return fail_errno(err, "open", path);
+        return sx_file_fail(err, "open", path);
     enum sx_rc rc = SX_OK;
     if (!write_all(fd, data, size))
-        rc = fail_errno(err, "write", path);
+        rc = sx_file_fail(err, "write", path);
     close(fd);
     return rc;
 }
@@ -174,7 +173,7 @@ enum sx_rc sx_file_write(const char *path, const void *data, size_t size, struct
     if (exists && S_ISLNK(st.st_mode)) { // write where it points, keep the link
         if (!realpath(path, real) || stat(path, &st) < 0) {
             if (errno != ENOENT)
-                return fail_errno(err, "write", path);
+                return sx_file_fail(err, "write", path);
             return sx_fail(err, SX_NOT_FOUND, "cannot write '%s': the link points nowhere", path);
         }
         if (S_ISREG(st.st_mode))
@@ -182,14 +181,14 @@ enum sx_rc sx_file_write(const char *path, const void *data, size_t size, struct
     }
     if (exists && S_ISDIR(st.st_mode)) {
         errno = EISDIR;
-        return fail_errno(err, "write", path);
+        return sx_file_fail(err, "write", path);
     }
     if (exists && !S_ISREG(st.st_mode))
         return write_special(path, data, size, err);
 
     int fd = create_beside(path, temp, sizeof temp);
     if (fd < 0)
-        return fail_errno(err, "write", path);
+        return sx_file_fail(err, "write", path);
     /* Without the fsync a crash could leave the new name on an empty file. */
     bool ok = (!exists || fchmod(fd, st.st_mode & 0777) == 0) && write_all(fd, data, size) &&
               fsync(fd) == 0;
@@ -206,7 +205,7 @@ enum sx_rc sx_file_write(const char *path, const void *data, size_t size, struct
         return SX_OK;
     unlink(temp);
     errno = saved;
-    return fail_errno(err, "write", path);
+    return sx_file_fail(err, "write", path);
 }
 
 /* Copy `path` without the slashes at its end. */
@@ -228,7 +227,7 @@ enum sx_rc sx_dir_create(const char *path, struct sx_err *err)
 {
     char buf[PATH_MAX];
     if (!copy_path(buf, sizeof buf, path))
-        return fail_errno(err, "create directory", path);
+        return sx_file_fail(err, "create directory", path);
     for (char *p = buf + 1;; p++) {
         char c = *p;
         if (c != '/' && c != '\0')
@@ -238,7 +237,7 @@ enum sx_rc sx_dir_create(const char *path, struct sx_err *err)
             if (errno == EEXIST || errno == ENOTDIR)
                 return sx_fail(err, SX_INVALID,
                                "cannot create directory '%s': '%s' is not a directory", path, buf);
-            return fail_errno(err, "create directory", path);
+            return sx_file_fail(err, "create directory", path);
         }
         if (c == '\0')
             return SX_OK;
@@ -287,11 +286,11 @@ enum sx_rc sx_dir_remove(const char *path, struct sx_err *err)
     struct stat st;
     /* "link/" would be followed, "link" is not. */
     if (!copy_path(buf, sizeof buf, path) || lstat(buf, &st) < 0)
-        return fail_errno(err, "remove", path);
+        return sx_file_fail(err, "remove", path);
     if (!S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode))
         return sx_fail(err, SX_INVALID, "cannot remove '%s': it is not a directory", path);
     if (!remove_at(AT_FDCWD, buf))
-        return fail_errno(err, "remove", path);
+        return sx_file_fail(err, "remove", path);
     return SX_OK;
 }
 
@@ -329,7 +328,7 @@ enum sx_rc sx_dir_names(const char *path, char ***ret_names, size_t *ret_count, 
 {
     DIR *dir = opendir(path);
     if (!dir)
-        return fail_errno(err, "list", path);
+        return sx_file_fail(err, "list", path);
     enum sx_rc rc = SX_OK;
     char **names = NULL;
     size_t count = 0, cap = 0;
@@ -338,7 +337,7 @@ enum sx_rc sx_dir_names(const char *path, char ***ret_names, size_t *ret_count, 
         const struct dirent *e = readdir(dir);
         if (!e) {
             if (errno)
-                rc = fail_errno(err, "list", path);
+                rc = sx_file_fail(err, "list", path);
             break;
         }
         if (e->d_name[0] == '.')
@@ -391,7 +390,7 @@ enum sx_rc sx_file_map(const char *path, const void **ret_data, size_t *ret_size
     if (size > 0) {
         data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED)
-            rc = fail_errno(err, "map", path);
+            rc = sx_file_fail(err, "map", path);
     }
     close(fd);
     if (rc)

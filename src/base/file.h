@@ -12,6 +12,9 @@
 
 #include "base/rc.h"
 
+/* Turn errno into an error: "cannot read 'x': No such file or directory". */
+enum sx_rc sx_file_fail(struct sx_err *err, const char *what, const char *path);
+
 /* Read a regular file into malloc'ed memory with a NUL after the last byte (not counted).  The
  * caller frees *ret_data.  A file over `limit` bytes is SX_TOO_LARGE; 0 means no limit. */
 enum sx_rc sx_file_read(const char *path, size_t limit, char **ret_data, size_t *ret_size,

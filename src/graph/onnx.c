@@ -346,12 +346,12 @@ enum sx_rc sx_onnx_write_stripped(const struct sx_onnx *m, const char *path, str
         return rc;
     struct file_sink out = {.base = {sink}, .file = fopen(path, "wbe")};
     if (!out.file) {
-        rc = sx_fail(err, SX_IO, "%s: %s", path, strerror(errno));
+        rc = sx_file_fail(err, "write", path);
     } else {
         onnx__model_proto__pack_to_buffer(&s.model, &out.base);
         out.failed |= ferror(out.file) != 0;
         if (fclose(out.file) || out.failed) {
-            rc = sx_fail(err, SX_IO, "%s: %s", path, strerror(errno));
+            rc = sx_file_fail(err, "write", path);
             unlink(path);
         }
     }

@@ -27,6 +27,9 @@ struct sx_onnx {
 /* onnx_wire.c: check the protobuf bytes and unpack them without copying the weights. */
 enum sx_rc sx_onnx_unpack(const void *data, size_t size, Onnx__ModelProto **ret_proto,
                           struct sx_err *err);
+/* For protobuf-c, which does not say why it failed: sets *failed when memory ran out, which it must
+ * outlive. */
+ProtobufCAllocator sx_onnx_allocator(bool *failed);
 /* Frees what sx_onnx_unpack made, but not the bytes that it points into. NULL is fine. */
 void sx_onnx_unpack_free(Onnx__ModelProto *proto);
 

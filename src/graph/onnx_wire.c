@@ -8,6 +8,7 @@
  * they are: the second pass makes a copy of the bytes without the raw_data of the main graph's
  * initializers, unpacks that, and points the messages at the original bytes.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/sbuf.h"
@@ -170,6 +171,26 @@ static void lean_graph(struct sx_sbuf *s, struct wire w, struct sx_sbuf *raws)
     sx_sbuf_free(&tensor);
 }
 
+static void *allocate(void *failed, size_t size)
+{
+    void *block = malloc(size);
+    if (!block && size)
+        *(bool *)failed = true;
+    return block;
+}
+
+static void release(void *failed, void *block)
+{
+    (void)failed;
+    free(block);
+}
+
+ProtobufCAllocator sx_onnx_allocator(bool *failed)
+{
+    *failed = false;
+    return (ProtobufCAllocator){allocate, release, failed};
+}
+
 enum sx_rc sx_onnx_unpack(const void *data, size_t size, Onnx__ModelProto **ret_proto,
                           struct sx_err *err)
 {
@@ -199,11 +220,15 @@ enum sx_rc sx_onnx_unpack(const void *data, size_t size, Onnx__ModelProto **ret_
                      n_graphs ? "more than one" : "no");
         goto out;
     }
-    if (lean.failed || raws.failed) {
+    bool short_of_memory = lean.failed || raws.failed;
+    if (!short_of_memory) {
+        ProtobufCAllocator allocator = sx_onnx_allocator(&short_of_memory);
+        proto = onnx__model_proto__unpack(&allocator, lean.len, (const uint8_t *)lean.data);
+    }
+    if (short_of_memory) {
         rc = sx_fail(err, SX_NO_MEMORY, "no memory to read the model");
         goto out;
     }
-    proto = onnx__model_proto__unpack(NULL, lean.len, (const uint8_t *)lean.data);
     if (!proto || proto->graph->n_initializer * sizeof(struct raw) != raws.len) {
         rc = sx_fail(err, SX_INVALID, "the file is not an ONNX model: its fields have other types");
         goto out;

@@ -256,8 +256,7 @@ static enum sx_rc output_begin(struct output *o, const char *path, struct sx_err
     o->file = fopen(o->temp, "wbxe");
     if (o->file)
         return SX_OK;
-    enum sx_rc rc = sx_fail(err, errno == ENOENT ? SX_NOT_FOUND : SX_IO, "cannot write '%s': %s",
-                            path, strerror(errno));
+    enum sx_rc rc = sx_file_fail(err, "write", path);
     free(o->temp);
     o->temp = NULL;
     return rc;
@@ -281,8 +280,8 @@ static enum sx_rc output_end(struct output *o, const char *path, struct sx_err *
         unlink(o->temp);
     free(o->temp);
     *o = (struct output){0};
-    return ok || !path ? SX_OK
-                       : sx_fail(err, SX_IO, "cannot write '%s': %s", path, strerror(saved));
+    errno = saved;
+    return ok || !path ? SX_OK : sx_file_fail(err, "write", path);
 }
 
 /* NAME.weights for NAME.onnx. */

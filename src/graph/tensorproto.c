@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include <onnx.pb-c.h>
+#include "graph/onnx_int.h"
 
 static enum sx_rc bad(const char *where, struct sx_err *err)
 {
@@ -61,13 +61,16 @@ static bool take_typed(const Onnx__TensorProto *p, uint64_t count, size_t size, 
 enum sx_rc sx_tensorproto_parse(const void *data, size_t size, const char *where,
                                 struct sx_pool *pool, struct sx_tensor *ret, struct sx_err *err)
 {
-    Onnx__TensorProto *p = onnx__tensor_proto__unpack(NULL, size, data);
+    bool short_of_memory;
+    ProtobufCAllocator allocator = sx_onnx_allocator(&short_of_memory);
+    Onnx__TensorProto *p = onnx__tensor_proto__unpack(&allocator, size, data);
     struct sx_tensor t = {0};
     uint64_t count;
     enum sx_rc rc = SX_OK;
 
     if (!p)
-        return sx_fail(err, SX_INVALID, "%s: not an ONNX TensorProto", where);
+        return short_of_memory ? sx_fail(err, SX_NO_MEMORY, "%s: out of memory", where)
+                               : sx_fail(err, SX_INVALID, "%s: not an ONNX TensorProto", where);
     t.dtype = sx_dtype_from_onnx(p->data_type);
     if (t.dtype == SX_DTYPE_NONE || p->n_dims > SX_MAX_RANK ||
         p->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL || p->segment) {

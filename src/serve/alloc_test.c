@@ -6,54 +6,16 @@
  * This program counts every call of malloc and its kin, in itself and in the libraries.  Sanitizers
  * bring their own, so there is nothing to count under them: skipped.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
+#include "base/memory_test.h"
+
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "serve/server.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-
-#ifndef SANITIZED
-static size_t calls;
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *old, size_t size);
-
-void *malloc(size_t size)
-{
-    calls++;
-    return __libc_malloc(size);
-}
-
-void *calloc(size_t n, size_t size)
-{
-    calls++;
-    return __libc_calloc(n, size);
-}
-
-void *realloc(void *old, size_t size)
-{
-    calls++;
-    return __libc_realloc(old, size);
-}
-
+#ifndef SX_SANITIZED
 static unsigned answered;
 
 static void on_done(struct sx_request *r)
@@ -105,11 +67,11 @@ static void warm_requests_allocate_nothing(int n)
     for (int i = 0; i < 25; i++) /* each model has been in as many jobs as it will be */
         round_of(server, models, n);
     answered = 0;
-    size_t before = calls;
+    long before = atomic_load(&memory_calls);
     for (int i = 0; i < 20; i++)
         round_of(server, models, n);
     assert_int_equal(answered, 1000);
-    assert_int_equal(calls - before, 0);
+    assert_int_equal(atomic_load(&memory_calls) - before, 0);
     for (int i = 0; i < n; i++)
         sx_model_unref(&models[i]);
     sx_server_destroy(server);
