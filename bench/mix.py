@@ -54,7 +54,7 @@ class Point:
 
 
 def main():
-    args = support.arguments(__doc__, seconds=3.0, warmup=0.7, rounds=4, factor=5.0, max_batch=8,
+    args = support.arguments(__doc__, seconds=3.0, warmup=0.7, rounds=3, factor=5.0, max_batch=8,
                              loads=",".join(map(str, LOADS)))
     loads = [float(x) for x in args.loads.split(",")]
     policies = (OURS,) + BASELINES

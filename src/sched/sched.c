@@ -23,8 +23,15 @@
  * given away for a better median. */
 #define TAIL_SHARE   0.05
 #define TAIL_SLACK   1.08
-/* Twice the units and no more than this part of the time: then wide is right at any load. */
+/* Twice the units and no more than this part of the time: then wide is right ... */
 #define STEP_PAYS    0.62
+/* ... below this share of the machine.  Above, few are alone, and while one core is slowed down
+ * from outside, a wide run is as slow as that core: then narrow ones have the better tail. */
+#define STEP_LOAD    0.6
+/* How much dearer a long queue makes work than waiting: the higher, the sooner. */
+#define WORK_COUNTS  1.5
+/* What is already best is kept unless something else is better by so much. */
+#define CLEARLY      0.99
 
 /* --- arrivals ------------------------------------------------------------------------------- */
 
@@ -161,7 +168,8 @@ unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint6
         if (tail[wi] < best)
             best = tail[wi];
     }
-    unsigned widest = others_load(state, model, now) > 0 ? 0 : steps_that_pay(c);
+    bool roomy = others_load(state, model, now) <= 0 && offered_load(state, model, now) < STEP_LOAD;
+    unsigned widest = roomy ? steps_that_pay(c) : 0;
     for (unsigned wi = widest + 1; wi < c->n_widths; wi++) {
         /* Wider must also be faster alone, or it only wastes units. */
         if (tail[wi] <= best * TAIL_SLACK && isfinite(tail[wi]) &&
@@ -244,7 +252,8 @@ static struct option rollout(const struct sx_sched_model *m, uint64_t now, doubl
     for (unsigned i = 0; i < n_groups; i++)
         work += at[i] / n_groups;
     work += (double)left / batch * full / n_groups;
-    o.score = (1 - load) * (end + mean) + load * work;
+    double waiting = pow(1 - load, WORK_COUNTS);
+    o.score = waiting * (end + mean) + (1 - waiting) * work;
     /* The head's deadline comes before everything that only makes the queue shorter. */
     if (m->head_deadline != SX_NEVER) {
         double slack = m->head_deadline > now ? (double)(m->head_deadline - now) : 0;
@@ -280,7 +289,7 @@ static struct option choose(const struct sx_sched *state, const struct sx_sched_
             struct option o = rollout(m, now, load, wi, batch, starts, n_groups);
             /* Prefer what is already best unless this is clearly better: a tie goes to the
              * narrower width and the smaller batch, which leave more freedom. */
-            if (o.score < best.score * (isfinite(best.score) ? 0.98 : 1))
+            if (o.score < best.score * (isfinite(best.score) ? CLEARLY : 1))
                 best = o;
         }
     }
