@@ -79,7 +79,7 @@ def main():
         for k in range(args.rounds):
             for at in goodput if k % 2 == 0 else reversed(list(goodput)):
                 goodput[at].append(load("--request-rate-range", at, "--seed", 21 + k,
-                                  seconds=args.trial_seconds)["points"][0]["goodput"])
+                                        seconds=args.trial_seconds)["points"][0]["goodput"])
             support.say(f"round {k + 1}: goodput "
                         + ", ".join(f"{g[-1]:.1f} at {at:.1f}/s" for at, g in goodput.items()))
         best_at = max(rivals, key=lambda at: support.median(goodput[at]))

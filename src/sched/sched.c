@@ -28,7 +28,8 @@
 /* ... below this share of the machine.  Above, few are alone, and while one core is slowed down
  * from outside, a wide run is as slow as that core: then narrow ones have the better tail. */
 #define STEP_LOAD    0.6
-/* How much dearer a long queue makes work than waiting: the higher, the sooner. */
+/* Waiting weighs (1 - load) to this power, work the rest: over 1, work counts more as load grows.
+ */
 #define WORK_COUNTS  1.5
 /* What is already best is kept unless something else is better by so much. */
 #define CLEARLY      0.99
@@ -126,13 +127,14 @@ static double others_load(const struct sx_sched *state, unsigned model, uint64_t
     return busy < 0.95 ? busy : 0.95;
 }
 
-/* Share of the machine that is asked for, at the most efficient; of a client that waits for each
- * answer, next to nothing, however fast it gets them. */
-static double offered_load(const struct sx_sched *state, unsigned model, uint64_t now)
+/* Share of the machine that is asked for, at the most efficient, by the others and this model; of a
+ * client that waits for each answer, next to nothing, however fast it gets them. */
+static double offered_load(const struct sx_sched *state, unsigned model, double others,
+                           uint64_t now)
 {
     const struct sx_sched_model *m = state->models[model];
     double rate = effective_rate(&m->arrivals, now, m->cost->n_widths - 1);
-    double load = others_load(state, model, now) + rate * m->cost->unit_ns * 1e-9 / state->n_units;
+    double load = others + rate * m->cost->unit_ns * 1e-9 / state->n_units;
     return load < 1 ? load : 1;
 }
 
@@ -158,7 +160,7 @@ unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint6
 {
     const struct sx_sched_model *m = state->models[model];
     const struct sx_cost *c = m->cost;
-    double left = 1 - others_load(state, model, now);
+    double others = others_load(state, model, now), left = 1 - others;
     double tail[SX_COST_WIDTHS], best = INFINITY;
     for (unsigned wi = 0; wi < c->n_widths; wi++) {
         double service = sx_cost_ns(c, 1, wi) * 1e-9;
@@ -168,7 +170,7 @@ unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint6
         if (tail[wi] < best)
             best = tail[wi];
     }
-    bool roomy = others_load(state, model, now) <= 0 && offered_load(state, model, now) < STEP_LOAD;
+    bool roomy = others <= 0 && offered_load(state, model, others, now) < STEP_LOAD;
     unsigned widest = roomy ? steps_that_pay(c) : 0;
     for (unsigned wi = widest + 1; wi < c->n_widths; wi++) {
         /* Wider must also be faster alone, or it only wastes units. */
@@ -209,9 +211,11 @@ static unsigned group_starts(const struct sx_sched *state, uint64_t now, unsigne
     return n;
 }
 
-/* Run the queue in batches of at most `batch` on groups of one width and see when it ends. */
-static struct option rollout(const struct sx_sched_model *m, uint64_t now, double load, unsigned wi,
-                             unsigned batch, const double *starts, unsigned n_groups)
+/* Run the queue in batches of at most `batch` on groups of one width and see when it ends.
+ * `waiting` is the weight of waiting in the score, the rest that of work. */
+static struct option rollout(const struct sx_sched_model *m, uint64_t now, double load,
+                             double waiting, unsigned wi, unsigned batch, const double *starts,
+                             unsigned n_groups)
 {
     double at[SX_SCHED_UNITS];
     memcpy(at, starts, n_groups * sizeof *at);
@@ -252,7 +256,6 @@ static struct option rollout(const struct sx_sched_model *m, uint64_t now, doubl
     for (unsigned i = 0; i < n_groups; i++)
         work += at[i] / n_groups;
     work += (double)left / batch * full / n_groups;
-    double waiting = pow(1 - load, WORK_COUNTS);
     o.score = waiting * (end + mean) + (1 - waiting) * work;
     /* The head's deadline comes before everything that only makes the queue shorter. */
     if (m->head_deadline != SX_NEVER) {
@@ -273,7 +276,8 @@ static struct option choose(const struct sx_sched *state, const struct sx_sched_
     if (cap < m->head_samples)
         cap = m->head_samples; /* one request may hold more than we would put together */
     unsigned widest = m->fixed_width ? 0 : sx_sched_lone_width(state, model, now);
-    double starts[SX_SCHED_UNITS], load = offered_load(state, model, now);
+    double starts[SX_SCHED_UNITS], others = others_load(state, model, now);
+    double load = offered_load(state, model, others, now), waiting = pow(1 - load, WORK_COUNTS);
     struct option best = {.score = INFINITY};
     for (unsigned wi = 0; wi < c->n_widths; wi++) {
         if (m->fixed_width ? c->widths[wi] != m->fixed_width : wi > widest)
@@ -286,7 +290,7 @@ static struct option choose(const struct sx_sched *state, const struct sx_sched_
             unsigned batch = bi < c->n_batches ? c->batches[bi] : cap;
             if (batch < m->head_samples || batch > cap || (bi < c->n_batches && batch == cap))
                 continue;
-            struct option o = rollout(m, now, load, wi, batch, starts, n_groups);
+            struct option o = rollout(m, now, load, waiting, wi, batch, starts, n_groups);
             /* Prefer what is already best unless this is clearly better: a tie goes to the
              * narrower width and the smaller batch, which leave more freedom. */
             if (o.score < best.score * (isfinite(best.score) ? CLEARLY : 1))
