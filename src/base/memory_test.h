@@ -3,15 +3,15 @@
 /*
  * memory_test.h - what becomes of a call when memory is short, one allocation after another.
  *
- *     static enum sx_rc read_it(void *file)  ... uses it, gives everything back, tells how it went
- *     sweep("name", read_it, file);
+ *     static enum sx_rc read_it(void)   ... gives everything back, tells how it went
+ *     ... struct CMUnitTest tests[] = {SWEEP(read_it), ...
  *
  * The call is repeated with its first, second, ... allocation failing, in our code or in a
  * library's, until it needs no more of them.  Each time it must end, say SX_NO_MEMORY unless it
  * could do without, and leave nothing allocated.
  *
  * Including this replaces malloc and its kin in a test program.  Sanitizers bring their own: there
- * SX_SANITIZED is defined, and `sweep` skips the test.
+ * SX_SANITIZED is defined, and the tests are skipped.
  */
 #ifndef SX_BASE_MEMORY_TEST_H
 #define SX_BASE_MEMORY_TEST_H
@@ -28,6 +28,18 @@
 #include <cmocka.h>
 
 #include "base/rc.h"
+
+struct sweep {
+    const char *name;
+    enum sx_rc (*call)(void);
+};
+#define SWEEP(call)                                                                                \
+    {                                                                                              \
+        #call, sweep, NULL, NULL, &(struct sweep)                                                  \
+        {                                                                                          \
+            #call, call                                                                            \
+        }                                                                                          \
+    }
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -103,33 +115,34 @@ void free(void *block)
     __libc_free(block);
 }
 
-static inline void sweep(const char *name, enum sx_rc (*call)(void *), void *arg)
+static inline void sweep(void **state)
 {
+    const struct sweep *s = *state;
     atomic_store(&memory_left, -1);
-    assert_int_equal(call(arg), SX_OK); /* whatever a library keeps after its first use is there */
+    assert_int_equal(s->call(), SX_OK); /* whatever a library keeps after its first use is there */
     for (long n = 0;; n++) {
         long before = atomic_load(&memory_live);
         atomic_store(&memory_failed, false);
         atomic_store(&memory_left, n);
-        enum sx_rc rc = call(arg);
+        enum sx_rc rc = s->call();
         atomic_store(&memory_left, -1);
         bool failed = atomic_load(&memory_failed);
         if (atomic_load(&memory_live) != before || (rc && (!failed || rc != SX_NO_MEMORY)))
-            fail_msg("%s without allocation %ld: status %d, %ld blocks left", name, n + 1, (int)rc,
-                     atomic_load(&memory_live) - before);
+            fail_msg("%s without allocation %ld: status %d, %ld blocks left", s->name, n + 1,
+                     (int)rc, atomic_load(&memory_live) - before);
         if (!failed) {
-            print_message("# %s: %ld allocations\n", name, n);
+            print_message("# %s: %ld allocations\n", s->name, n);
             assert_true(n > 0);
             return;
         }
     }
 }
 #else
-#define sweep(name, call, arg)                                                                     \
-    do {                                                                                           \
-        (void)(call), (void)(arg);                                                                 \
-        skip();                                                                                    \
-    } while (0)
+static inline void sweep(void **state)
+{
+    (void)state;
+    skip();
+}
 #endif
 
 #endif

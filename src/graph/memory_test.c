@@ -52,9 +52,8 @@ static int teardown(void **state)
     return sx_dir_remove(dir, NULL) ? -1 : 0;
 }
 
-static enum sx_rc open_it(void *unused)
+static enum sx_rc open_model(void)
 {
-    (void)unused;
     struct sx_err err = {0};
     struct sx_onnx *model = NULL;
     enum sx_rc rc = sx_onnx_open(file, &model, &err);
@@ -63,9 +62,8 @@ static enum sx_rc open_it(void *unused)
     return rc;
 }
 
-static enum sx_rc cut_it(void *unused)
+static enum sx_rc cut_model(void)
 {
-    (void)unused;
     static const uint32_t first[] = {0, 1};
     struct sx_err err = {0};
     struct sx_onnx *model = NULL;
@@ -97,21 +95,8 @@ static enum sx_rc cut_it(void *unused)
     return rc;
 }
 
-static void test_open(void **state)
+static enum sx_rc read_tensor(void)
 {
-    (void)state;
-    sweep("open a model", open_it, NULL);
-}
-
-static void test_cut(void **state)
-{
-    (void)state;
-    sweep("open, cut, write a stage", cut_it, NULL);
-}
-
-static enum sx_rc read_tensor(void *unused)
-{
-    (void)unused;
     static const char bytes[] = {8, 2,          16, 1, 74, 8, 0,
                                  0, (char)0x80, 63, 0, 0,  0, 64}; /* [1, 2] */
     struct sx_err err = {0};
@@ -125,15 +110,8 @@ static enum sx_rc read_tensor(void *unused)
     return rc;
 }
 
-static void test_tensor(void **state)
-{
-    (void)state;
-    sweep("read a tensor", read_tensor, NULL);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_open), cmocka_unit_test(test_cut),
-                                       cmocka_unit_test(test_tensor)};
+    const struct CMUnitTest tests[] = {SWEEP(open_model), SWEEP(cut_model), SWEEP(read_tensor)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

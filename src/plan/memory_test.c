@@ -35,9 +35,8 @@ static int teardown(void **state)
 static const struct sx_profile_key key = {
     .model = "0123456789abcdef", .machine = "m1", .engine = "E 1", .n_nodes = NODES};
 
-static enum sx_rc profile(void *unused)
+static enum sx_rc keep_profile(void)
 {
-    (void)unused;
     double ns[NODES] = {1e6, 2e6, 3e6, 4e6, 5e6, 6e6}, spread[NODES] = {0};
     const struct sx_profile_table table = {.kind = "cpu",
                                            .units = 1,
@@ -61,9 +60,8 @@ static enum sx_rc profile(void *unused)
     return rc;
 }
 
-static enum sx_rc table(void *unused)
+static enum sx_rc keep_table(void)
 {
-    (void)unused;
     static const struct sx_latency l = {.n_units = 2,
                                         .n_batches = 2,
                                         .units = {1, 2},
@@ -76,9 +74,8 @@ static enum sx_rc table(void *unused)
     return rc ? rc : sx_latency_load(path, &again, name, &err);
 }
 
-static enum sx_rc plan(void *unused)
+static enum sx_rc keep_plan(void)
 {
-    (void)unused;
     static uint32_t first[] = {0, 1, 2}, second[] = {3, 4, 5};
     struct sx_plan_stage stages[] = {{.device = 0, .nodes = first, .n_nodes = 3, .ns = 6e6},
                                      {.device = 1, .nodes = second, .n_nodes = 3, .ns = 15e6}};
@@ -102,27 +99,8 @@ static enum sx_rc plan(void *unused)
     return rc;
 }
 
-static void test_profile(void **state)
-{
-    (void)state;
-    sweep("save a profile, load it", profile, NULL);
-}
-
-static void test_table(void **state)
-{
-    (void)state;
-    sweep("save a table of times, load it", table, NULL);
-}
-
-static void test_plan(void **state)
-{
-    (void)state;
-    sweep("save a plan, load it", plan, NULL);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_profile), cmocka_unit_test(test_table),
-                                       cmocka_unit_test(test_plan)};
+    const struct CMUnitTest tests[] = {SWEEP(keep_profile), SWEEP(keep_table), SWEEP(keep_plan)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -40,9 +40,8 @@ static const char config_text[] =
     "dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 100 }\n"
     "parameters { key: \"objective_ms\" value { string_value: \"50\" } }\n";
 
-static enum sx_rc configure(void *unused)
+static enum sx_rc read_config(void)
 {
-    (void)unused;
     struct sx_err err = {0};
     struct sx_config config;
     enum sx_rc rc = sx_config_parse(config_text, sizeof config_text - 1, "m", &config, &err);
@@ -83,9 +82,8 @@ static enum sx_rc ask(struct sx_server *server, struct sx_model *m)
 }
 
 /* Whatever fails, each request that was taken is answered once. */
-static enum sx_rc serve(void *unused)
+static enum sx_rc serve_requests(void)
 {
-    (void)unused;
     struct sx_err err = {0};
     struct sx_unit units[2] = {{.cpu = 0}, {.cpu = 1}};
     struct sx_machine machine = {.units = units, .n_units = 2};
@@ -114,20 +112,8 @@ static enum sx_rc serve(void *unused)
     return rc ? rc : outcome;
 }
 
-static void test_config(void **state)
-{
-    (void)state;
-    sweep("read config.pbtxt", configure, NULL);
-}
-
-static void test_serve(void **state)
-{
-    (void)state;
-    sweep("load a model, ask it six times, unload it", serve, NULL);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_config), cmocka_unit_test(test_serve)};
+    const struct CMUnitTest tests[] = {SWEEP(read_config), SWEEP(serve_requests)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

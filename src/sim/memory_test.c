@@ -35,9 +35,8 @@ static int teardown(void **state)
     return sx_dir_remove(dir, NULL) ? -1 : 0;
 }
 
-static enum sx_rc simulate(void *unused)
+static enum sx_rc simulate(void)
 {
-    (void)unused;
     struct sx_sim_scenario scenario;
     struct sx_sim_result result;
     struct sx_err err = {0};
@@ -56,14 +55,8 @@ static enum sx_rc simulate(void *unused)
     return rc;
 }
 
-static void test_simulate(void **state)
-{
-    (void)state;
-    sweep("read a scenario, simulate it", simulate, NULL);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_simulate)};
+    const struct CMUnitTest tests[] = {SWEEP(simulate)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

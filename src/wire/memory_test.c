@@ -21,9 +21,8 @@ static const char body[] =
     "{\"name\":\"s\",\"shape\":[2],\"datatype\":\"BYTES\",\"data\":[\"un\u00e9\",\"two\"]}],"
     "\"outputs\":[{\"name\":\"y\",\"parameters\":{\"binary_data\":true}},{\"name\":\"z\"}]}";
 
-static enum sx_rc ask(void *unused)
+static enum sx_rc answer_request(void)
 {
-    (void)unused;
     struct sx_err err = {0};
     struct sx_pool *pool = NULL;
     struct sx_v2_call call = {0};
@@ -49,14 +48,8 @@ static enum sx_rc ask(void *unused)
     return rc;
 }
 
-static void test_infer(void **state)
-{
-    (void)state;
-    sweep("read a request, write its answer", ask, NULL);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_infer)};
+    const struct CMUnitTest tests[] = {SWEEP(answer_request)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
