@@ -13,25 +13,16 @@
 
 #include <cmocka.h>
 
+#include "base/dir_test.h"
 #include "base/file.h"
 #include "base/rng.h"
 
-static char dir[64], path[96];
+static char path[96];
 
-static int make_dir(void **state)
+static int setup(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/staronnx-table-XXXXXX");
-    if (!mkdtemp(dir))
-        return -1;
-    snprintf(path, sizeof path, "%s/sub/lenet.json", dir);
-    return 0;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    return sx_dir_remove(dir, NULL) ? -1 : 0;
+    return make_dir(path, sizeof path, "sub/lenet.json");
 }
 
 static enum sx_rc load(const char *text, size_t size, struct sx_latency *l, char *name,
@@ -176,10 +167,10 @@ static void changed_anywhere_does_no_harm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(reads_what_people_write, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(comes_back, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(mistakes_are_named, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(changed_anywhere_does_no_harm, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(reads_what_people_write, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(comes_back, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(mistakes_are_named, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(changed_anywhere_does_no_harm, setup, remove_dir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

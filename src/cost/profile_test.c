@@ -14,27 +14,18 @@
 
 #include <cmocka.h>
 
+#include "base/dir_test.h"
 #include "base/file.h"
 #include "base/rng.h"
 
 #define NODES 5
 
-static char dir[64], path[96];
+static char path[96];
 
-static int make_dir(void **state)
+static int setup(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/staronnx-profile-XXXXXX");
-    if (!mkdtemp(dir))
-        return -1;
-    snprintf(path, sizeof path, "%s/sub/p.json", dir);
-    return 0;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    return sx_dir_remove(dir, NULL) ? -1 : 0;
+    return make_dir(path, sizeof path, "sub/p.json");
 }
 
 static const struct sx_profile_key some_key = {
@@ -404,10 +395,10 @@ int main(void)
         cmocka_unit_test(holes_are_filled_from_the_nearest_two),
         cmocka_unit_test(predictions_stay_sane),
         cmocka_unit_test(links_have_a_default),
-        cmocka_unit_test_setup_teardown(comes_back_bit_for_bit, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(refuses_what_it_was_not_made_for, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(cut_off_anywhere_is_refused, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(changed_anywhere_does_no_harm, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(comes_back_bit_for_bit, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(refuses_what_it_was_not_made_for, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(cut_off_anywhere_is_refused, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(changed_anywhere_does_no_harm, setup, remove_dir),
         cmocka_unit_test(place_in_the_cache_follows_the_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,26 +11,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/file.h"
+#include "base/dir_test.h"
 #include "base/rng.h"
 #include "graph/dag.h"
 #include "graph/model_test.h"
 
-static char dir[] = "/tmp/sx-dag-XXXXXX", file[64];
+static char file[64];
 
 static int setup(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir))
-        return 1;
-    snprintf(file, sizeof(file), "%s/model.onnx", dir);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return (int)sx_dir_remove(dir, NULL);
+    return make_dir(file, sizeof file, "model.onnx");
 }
 
 struct opened {
@@ -576,5 +567,5 @@ int main(void)
         cmocka_unit_test(test_random_stages), cmocka_unit_test(test_bad_stages),
         cmocka_unit_test(test_large),         cmocka_unit_test(test_dot),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_dir);
 }

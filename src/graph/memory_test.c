@@ -8,22 +8,20 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/file.h"
+#include "base/dir_test.h"
 #include "graph/dag.h"
 #include "graph/model_test.h"
 #include "graph/stage.h"
 #include "graph/tensorproto.h"
 
-static char dir[64], file[96], out[96];
+static char file[96], out[96];
 
 static int setup(void **state)
 {
     static struct mk mk;
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/staronnx-memory-XXXXXX");
-    if (!mkdtemp(dir))
+    if (make_dir(file, sizeof file, "m.onnx"))
         return -1;
-    snprintf(file, sizeof file, "%s/m.onnx", dir);
     snprintf(out, sizeof out, "%s/stage.onnx", dir);
     static const float one[] = {1, 2, 3, 4};
     mk_begin(&mk, 8);
@@ -44,12 +42,6 @@ static int setup(void **state)
     mk_write(&mk, file);
     mk_end(&mk);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sx_dir_remove(dir, NULL) ? -1 : 0;
 }
 
 static enum sx_rc open_model(void)
@@ -113,5 +105,5 @@ static enum sx_rc read_tensor(void)
 int main(void)
 {
     const struct CMUnitTest tests[] = {SWEEP(open_model), SWEEP(cut_model), SWEEP(read_tensor)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_dir);
 }

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/dir_test.h"
 #include "base/file.h"
 #include "base/rng.h"
 #include "graph/model_test.h"
@@ -18,21 +19,12 @@
 
 #define ZOO "/usr/share/libonnx-testdata/data"
 
-static char dir[] = "/tmp/sx-onnx-XXXXXX", file[64];
+static char file[64];
 
 static int setup(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir))
-        return 1;
-    snprintf(file, sizeof(file), "%s/model.onnx", dir);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return (int)sx_dir_remove(dir, NULL);
+    return make_dir(file, sizeof file, "model.onnx");
 }
 
 static void refused(const char *path, enum sx_rc rc, const char *words)
@@ -470,5 +462,5 @@ int main(void)
         cmocka_unit_test(test_nesting),   cmocka_unit_test(test_nul_in_a_name),
         cmocka_unit_test(test_zoo),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_dir);
 }

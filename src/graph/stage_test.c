@@ -12,28 +12,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dir_test.h"
 #include "base/file.h"
 #include "base/rng.h"
 #include "graph/model_test.h"
 #include "graph/stage_int.h"
 
-static char dir[] = "/tmp/sx-stage-XXXXXX", file[64], stage_file[64], weights_file[64];
+static char file[64], stage_file[64], weights_file[64];
 
 static int setup(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir))
-        return 1;
-    snprintf(file, sizeof(file), "%s/model.onnx", dir);
+    if (make_dir(file, sizeof file, "model.onnx"))
+        return -1;
     snprintf(stage_file, sizeof(stage_file), "%s/stage.onnx", dir);
     snprintf(weights_file, sizeof(weights_file), "%s/stage.weights", dir);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return (int)sx_dir_remove(dir, NULL);
 }
 
 struct opened {
@@ -595,5 +589,5 @@ int main(void)
         cmocka_unit_test(test_probe),    cmocka_unit_test(test_random),
         cmocka_unit_test(test_mutated),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_dir);
 }

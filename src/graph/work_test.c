@@ -10,25 +10,16 @@
 
 #include <unistd.h>
 
-#include "base/file.h"
+#include "base/dir_test.h"
 #include "graph/model_test.h"
 #include "graph/work.h"
 
-static char dir[] = "/tmp/sx-work-XXXXXX", file[64];
+static char file[64];
 
 static int setup(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir))
-        return 1;
-    snprintf(file, sizeof(file), "%s/model.onnx", dir);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return (int)sx_dir_remove(dir, NULL);
+    return make_dir(file, sizeof file, "model.onnx");
 }
 
 /* Writes what was made, counts its FLOPs. */
@@ -133,5 +124,5 @@ int main(void)
         cmocka_unit_test(test_no_name),
         cmocka_unit_test(test_huge),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_dir);
 }

@@ -19,28 +19,19 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/dir_test.h"
 #include "base/file.h"
 #include "partition/part_int.h"
 #include "partition/problem_test.h"
 
 #define RUNS 64 /* as many as sx_part_solve asks for */
 
-static char dir[64], helper[96];
+static char helper[96];
 
-static int make_dir(void **state)
+static int setup(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/staronnx-metis-XXXXXX");
-    if (!mkdtemp(dir))
-        return -1;
-    snprintf(helper, sizeof helper, "%s/helper", dir);
-    return 0;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    return sx_dir_remove(dir, NULL) == SX_OK ? 0 : -1;
+    return make_dir(helper, sizeof helper, "helper");
 }
 
 /* --- the real one --- */
@@ -332,5 +323,5 @@ int main(void)
         cmocka_unit_test(what_a_helper_writes_is_not_trusted),
         cmocka_unit_test(a_helper_that_hangs_is_ended),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, setup, remove_dir);
 }

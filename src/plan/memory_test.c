@@ -8,28 +8,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/file.h"
+#include "base/dir_test.h"
 #include "cost/latency_file.h"
 #include "plan/plan.h"
 
 #define NODES 6
 
-static char dir[64], path[96];
+static char path[96];
 
 static int setup(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/staronnx-memory-XXXXXX");
-    if (!mkdtemp(dir))
-        return -1;
-    snprintf(path, sizeof path, "%s/file.json", dir);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sx_dir_remove(dir, NULL) ? -1 : 0;
+    return make_dir(path, sizeof path, "file.json");
 }
 
 static const struct sx_profile_key key = {
@@ -102,5 +92,5 @@ static enum sx_rc keep_plan(void)
 int main(void)
 {
     const struct CMUnitTest tests[] = {SWEEP(keep_profile), SWEEP(keep_table), SWEEP(keep_plan)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_dir);
 }

@@ -14,25 +14,16 @@
 
 #include <cmocka.h>
 
+#include "base/dir_test.h"
 #include "base/file.h"
 #include "base/rng.h"
 
-static char dir[64], path[96];
+static char path[96];
 
-static int make_dir(void **state)
+static int setup(void **state)
 {
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/staronnx-plan-XXXXXX");
-    if (!mkdtemp(dir))
-        return -1;
-    snprintf(path, sizeof path, "%s/p.plan", dir);
-    return 0;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    return sx_dir_remove(dir, NULL) ? -1 : 0;
+    return make_dir(path, sizeof path, "p.plan");
 }
 
 /* --- a diamond: 0 -> {1, 2} -> 3 -> 4, and 5 beside it ------------------------------------------
@@ -462,10 +453,10 @@ int main(void)
         cmocka_unit_test(check_knows_good_cuts_from_bad),
         cmocka_unit_test(check_keeps_groups_and_counts),
         cmocka_unit_test(check_agrees_with_reachability),
-        cmocka_unit_test_setup_teardown(comes_back_bit_for_bit, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(refuses_what_it_was_not_made_for, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(refuses_bad_fields, make_dir, remove_dir),
-        cmocka_unit_test_setup_teardown(cut_off_or_changed_does_no_harm, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(comes_back_bit_for_bit, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(refuses_what_it_was_not_made_for, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(refuses_bad_fields, setup, remove_dir),
+        cmocka_unit_test_setup_teardown(cut_off_or_changed_does_no_harm, setup, remove_dir),
         cmocka_unit_test(table_names_what_matters),
         cmocka_unit_test(picture_shows_a_possible_pipeline),
         cmocka_unit_test(picture_takes_any_spans),

@@ -8,10 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/dir_test.h"
 #include "base/file.h"
 #include "sim/scenario.h"
 
-static char dir[64], path[96];
+static char path[96];
 
 static int setup(void **state)
 {
@@ -22,17 +23,9 @@ static int setup(void **state)
         "{\"name\": \"b\", \"objective_ms\": 90, \"load\": {\"kind\": \"poisson\", \"rate\": 20},"
         " \"table\": {\"units\": [1, 2], \"batches\": [1], \"ms\": [[9, 6]]}}]}";
     (void)state;
-    snprintf(dir, sizeof dir, "/tmp/staronnx-memory-XXXXXX");
-    if (!mkdtemp(dir))
+    if (make_dir(path, sizeof path, "s.json"))
         return -1;
-    snprintf(path, sizeof path, "%s/s.json", dir);
     return sx_file_write(path, text, sizeof text - 1, NULL) ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return sx_dir_remove(dir, NULL) ? -1 : 0;
 }
 
 static enum sx_rc simulate(void)
@@ -58,5 +51,5 @@ static enum sx_rc simulate(void)
 int main(void)
 {
     const struct CMUnitTest tests[] = {SWEEP(simulate)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_dir);
 }
