@@ -33,7 +33,8 @@
  *       scheduling operation or a lock of the job; by S4 nothing waits for it here.
  *
  * Always true, under a queue's mutex
- *   P1  `asleep` is true only while the worker is in the wait on `wake` and was not signalled.
+ *   P1  `asleep` is true only while the worker is in the wait on `wake` and no task or end was
+ *      signalled.
  *   P2  if a task is in the queue of a worker that is in the wait, it was signalled.
  *
  * Looking before the sleep.  To wake a thread on a core that sleeps takes 10 us, on virtual
@@ -41,6 +42,10 @@
  * tasks have lately come soon after it had none looks for the next one for LOOK_NS, on a core that
  * it yields to anyone who wants it, and then sleeps.  One whose tasks come later never looks, so
  * idleness costs nothing.
+ *
+ * A run on several units wakes the workers of all of them, though only the first has a task: what
+ * it needs is their cores, where ONNX Runtime's helper threads are about to be woken in their turn.
+ * So the cores leave their sleep at the same time, and not one after the other.
  *
  * The queues are static and never destroyed: a pusher may be late in pthread_cond_signal when
  * the task that it pushed is done and the executor is being destroyed.
@@ -214,6 +219,12 @@ static int policy_push(struct starpu_task *task)
     starpu_wake_worker_relax_light((int)worker); /* S5, S6 */
 #endif
     return 0;
+}
+
+void sx_policy_rouse(unsigned first, unsigned n)
+{
+    for (unsigned i = first; i < first + n; i++) /* a waiting worker looks, and waits again */
+        pthread_cond_signal(&queues[i].wake);
 }
 
 /* Wait for news without sleeping, for LOOK_NS. */

@@ -196,6 +196,8 @@ static void starpu_exec_submit(struct sx_exec *base, struct sx_task *task)
     struct starpu_exec_task *t = (struct starpu_exec_task *)task;
     struct starpu_task *s = t->slot->starpu;
     bool ordered = task->n_data > 1;
+    unsigned first = task->first_unit,
+             n = task->n_units; /* `task` may be done after the submission */
 
     if (s->nbuffers || task->n_data || exec->foreign_policy)
         slot_clean(t->slot, exec);
@@ -216,6 +218,8 @@ static void starpu_exec_submit(struct sx_exec *base, struct sx_task *task)
         pthread_mutex_unlock(&exec->order);
     assert(rc == 0); /* -ENODEV: no worker for the codelet, and every worker can run it */
     (void)rc;
+    if (!exec->foreign_policy && n > 1)
+        sx_policy_rouse(first + 1, n - 1);
 }
 
 static struct sx_task *starpu_exec_task_create(struct sx_exec *base)
