@@ -19,6 +19,13 @@ packages() { sed 's/#.*//' "$top/tools/packages.txt" | tr -s ' \n' '\n' | sed '/
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "run: $1"; exit "${2:-1}"; }
+die_cache() { die "cannot write to $cache: set STARONNX_CACHE to a folder of yours"; }
+
+wait_for() { # wait_for LOCK WHOM: take the lock, and say so if somebody has it
+    flock -n "$1" && return
+    say "waiting for $2"
+    flock "$1"
+}
 
 # step LABEL COMMAND...: run COMMAND with its output in $log.  One line, with the time that has
 # passed and a percentage where the output has one; only when it takes longer than a second.
@@ -37,7 +44,7 @@ step() {
 ticker() {
     local start=$SECONDS percent shown='' sleeper
     trap 'kill "$sleeper" 2>/dev/null; [[ $shown ]] && [[ -t 2 ]] && printf "\n" >&2; exit 0' TERM
-    while :; do
+    while kill -0 $$ 2>/dev/null; do # a signal may have ended the shell between start and kill
         sleep 1 &
         sleeper=$!
         wait "$sleeper"
@@ -49,6 +56,7 @@ ticker() {
         fi
         shown=yes
     done
+    rm -f "$2"
 }
 
 host_is() { # host_is debian: os-release's ID, or one of ID_LIKE
@@ -76,7 +84,10 @@ can_apt() {
 }
 
 apt_install() { # apt_install PACKAGE...
-    local sudo=()
+    local sudo=() lock
+    mkdir -p "$cache" 2>/dev/null && [[ -w $cache ]] || die_cache
+    exec {lock}>>"$cache/apt.lock"
+    wait_for "$lock" "another ./run that installs packages"
     if ((EUID != 0)); then
         sudo=(sudo)
         sudo -v || die "this needs root: install with apt-get: $*"
@@ -85,7 +96,9 @@ apt_install() { # apt_install PACKAGE...
         explain "apt-get update failed"
     fi
     step "apt-get install ($# packages)" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -qy --no-install-recommends "$@" || explain "apt-get install failed"
+        apt-get install -qy --no-install-recommends -o DPkg::Lock::Timeout=600 "$@" ||
+        explain "apt-get install failed"
+    exec {lock}>&-
 }
 
 # explain WHAT: say in one line why the step whose output is in $log failed, and stop.
@@ -94,7 +107,7 @@ explain() {
     last=$(grep -aE '^(E|W|Err|error|E:)|rror:' "$log" | tail -5) || true
     if grep -qaE 'No space left|not enough free space' "$log"; then
         why='the disk is full: make room, or set STARONNX_CACHE to a folder on a larger disk'
-    elif grep -qaiE 'could not resolve|temporary failure|unable to connect|could not connect|connection (refused|timed out|failed)|network is unreachable|cannot initiate the connection|407 ' "$log"; then
+    elif grep -qaiE 'could not resolve|temporary failure|unable to connect|could not connect|connection (refused|timed out|failed)|network is unreachable|cannot initiate the connection|(^|[^0-9,])407 +[a-z]*proxy' "$log"; then
         why='the Debian mirror cannot be reached: check the network or http_proxy, or set STARONNX_MIRROR'
     elif grep -qaE 'does not have a Release file|404 +Not Found' "$log"; then
         why="the mirror does not have $suite: set STARONNX_MIRROR to one that has"
@@ -165,11 +178,18 @@ root_make() { # root_make DIR
     [[ -e $dir/usr/bin/meson ]]
 }
 
+root_needs_room() { # root_needs_room DIR VARIABLE
+    local free
+    free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
+    ((free >= root_needs_mib)) ||
+        die "the disk is full: $1 has $free MiB free, a Debian 13 root needs $root_needs_mib: make room or set $2"
+}
+
 root_remove() { rm -rf --one-file-system -- "$@"; }
 
 # Set $root to a Debian 13 root that is whole; build it if there is none.
 root_ready() {
-    local lock tools=() free
+    local lock tools=()
     root=$cache/$(root_name)
     command -v mmdebstrap >/dev/null || [[ -d $root ]] || tools+=(mmdebstrap)
     command -v bwrap >/dev/null || tools+=(bubblewrap)
@@ -183,17 +203,12 @@ root_ready() {
         die 'no root and no user namespaces here: run as root, allow user namespaces (in a container: --privileged), or use a Debian 13 host'
     [[ -d $root ]] && return
 
-    { mkdir -p "$cache" && : >>"$root.lock"; } 2>/dev/null ||
-        die "cannot write to $cache: set STARONNX_CACHE to a folder of yours"
+    { mkdir -p "$cache" && : >>"$root.lock"; } 2>/dev/null || die_cache
     exec {lock}>>"$root.lock"
-    if ! flock -n "$lock"; then
-        say "waiting for another ./run that builds the Debian 13 root"
-        flock "$lock"
-    fi
+    wait_for "$lock" "another ./run that builds the Debian 13 root"
     if [[ ! -d $root ]]; then
-        free=$(df -Pm "$cache" | awk 'NR == 2 { print $4 }')
-        ((free >= root_needs_mib)) ||
-            die "the disk is full: $cache has $free MiB free, a Debian 13 root needs $root_needs_mib: make room or set STARONNX_CACHE"
+        root_needs_room "$cache" STARONNX_CACHE
+        ((EUID == 0)) || root_needs_room "${TMPDIR:-/tmp}" TMPDIR # mmdebstrap works there first
         root_remove "$root".tmp.* # what a killed run has left
         root_tmp=$root.tmp.$$
         trap 'root_remove "$root_tmp"' EXIT
@@ -218,12 +233,20 @@ environment() {
     printf '%s\0' LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin
 }
 
-# Fill $mounts with bwrap's arguments.
-sandbox_mounts() {
+# Where the host's files are hidden by the root's.
+hidden() { # hidden PATH
+    case $1 in
+    /run/user | /run/user/* | /run/media | /run/media/*) return 1 ;;
+    /boot/* | /etc/* | /run/* | /usr/*) [[ ! -e $root$1 ]] ;;
+    *) return 1 ;;
+    esac
+}
+
+# Fill $mounts with bwrap's arguments, for a command with the arguments ARGS.
+sandbox_mounts() { # sandbox_mounts ARGS...
     local path real name
     mounts=(--ro-bind "$root/usr" /usr --ro-bind "$root/etc" /etc
-        --tmpfs /var --ro-bind "$root/var/lib" /var/lib --ro-bind "$root/var/cache" /var/cache
-        --bind-try /var/tmp /var/tmp --proc /proc --dev /dev --ro-bind /sys /sys --tmpfs /run
+        --tmpfs /var --bind-try /var/tmp /var/tmp --proc /proc --dev /dev --ro-bind /sys /sys --tmpfs /run
         --bind-try /run/user /run/user --bind-try /run/media /run/media)
     for path in "$root"/{bin,sbin,lib,lib32,lib64,libx32}; do
         [[ -L $path ]] && mounts+=(--symlink "$(readlink "$path")" "/${path##*/}")
@@ -231,7 +254,7 @@ sandbox_mounts() {
     # the rest of the host, where models, checkouts and homes are
     for path in /*; do
         case $path in
-        /bin | /boot | /dev | /etc | /lib* | /lost+found | /proc | /run | /sbin | /sys | /usr | /var) ;;
+        /bin | /boot | /dev | /etc | /lib | /lib[36x]* | /lost+found | /proc | /run | /sbin | /sys | /usr | /var) ;;
         *)
             if [[ -L $path ]]; then
                 mounts+=(--symlink "$(readlink "$path")" "$path")
@@ -241,9 +264,14 @@ sandbox_mounts() {
             ;;
         esac
     done
-    for path in "$HOME" "$PWD" "$top" "$cache"; do # a home below /var, say
-        real=$(realpath -m "$path")
-        [[ $real == /var/?* && -d $real ]] && mounts+=(--bind "$real" "$real")
+    for path in "$root"/var/{lib,cache}/*; do
+        [[ -d $path ]] && mounts+=(--ro-bind "$path" "${path#"$root"}")
+    done
+    for path in "${HOME:-/root}" "$PWD" "$top" "$cache" "${@#--*=}"; do # a home below /var, say
+        real=$(realpath -m -- "$path" 2>/dev/null) || continue
+        [[ $real == /var/?* && -e $real ]] && mounts+=(--bind "$real" "$real")
+        [[ -e $real ]] && hidden "$real" &&
+            die "$real cannot be used from within the Debian 13 root, which has its own /$(cut -d/ -f2 <<<"$real"): move it, below /opt or a home, say"
     done
     # what a machine behind a company's proxy needs
     for path in /etc/resolv.conf /etc/hosts /etc/passwd /etc/group /etc/pip.conf /etc/pki; do
@@ -280,7 +308,7 @@ sandbox_mounts() {
 # signals reach it from here, once.
 sandbox() {
     local mounts variables rc=0 session=(--new-session)
-    sandbox_mounts
+    sandbox_mounts "$@"
     mapfile -d '' variables < <(environment)
     tty=
     [[ -t 0 ]] && tty=yes session=()

@@ -44,7 +44,9 @@ path=$PATH
 max=40
 fresh
 expect 'help needs nothing' 0 '^usage: ./run' "$run" --help
+expect 'help of a command of ours' 0 '^usage: ./run' "$run" build --help
 max=1
+STARONNX_INSIDE=x expect 'build takes no unknown option' 2 '^run: usage: ./run build' "$run" build -q
 pretend uname 'case $1 in -m) echo riscv64;; *) echo Linux;; esac'
 expect 'an unknown processor' 1 '^run: unsupported processor: riscv64' "$run" build
 fresh
@@ -60,6 +62,29 @@ fresh
 touch "$work/file"
 STARONNX_CACHE=$work/file/below expect 'a cache that cannot be written' 1 \
     '^run: cannot write to .*STARONNX_CACHE' "$run" build
+
+fresh
+mkdir "$work/cache/$(top=$(dirname "$run") && . "$top/tools/platform.sh" && root_name)"
+expect 'a file that the sandbox hides' 1 '^run: /usr/bin/.* cannot be used .*: move it' \
+    "$run" inspect "$(realpath /usr/bin/env)"
+expect 'the same as a value' 1 '^run: /usr/bin/.* cannot be used .*: move it' \
+    "$run" serve --models="$(realpath /usr/bin/env)"
+pretend bwrap 'case "$*" in *inspect*) echo here ;; esac'
+expect 'no HOME' 0 '^here' env -u HOME "$run" inspect ''
+
+# What ends ./run while a step runs ends the one that shows how far it is.
+fresh
+pretend unshare 'kill -TERM $(cat "$STARONNX_CACHE/../pid"); exit 1'
+pretend mmdebstrap 'kill -TERM $(cat "$STARONNX_CACHE/../pid"); exit 1'
+bash -c 'echo $$ >"$0/pid"; exec "$1" build' "$work" "$run" >/dev/null 2>&1 </dev/null
+for ((i = 0; i < 50; i++)); do
+    pgrep -f "$run build" >/dev/null || break
+    sleep 0.1
+done
+if ((i < 50)); then echo 'ok a signal in a step leaves nothing running'; else
+    echo 'not ok a signal in a step leaves nothing running'
+    bad=1
+fi
 
 no_root() {
     local left
