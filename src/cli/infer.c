@@ -19,7 +19,7 @@
 
 static struct sx_texts input_texts, shape_texts, devices;
 static const char *output_dir, *library, *seed;
-static uint64_t repeat = 1, free_dim = 1, show = 6;
+static uint64_t seed_number, repeat = 1, free_dim = 1, show = 6;
 static bool json;
 
 static const struct sx_option options[] = {
@@ -177,12 +177,26 @@ static enum sx_rc read_input(const struct sx_port *ports, size_t n, const struct
     return rc;
 }
 
+static enum sx_rc check_shapes(const struct sx_port *ports, size_t n, struct sx_err *err)
+{
+    const char *rest;
+    for (size_t i = 0; i < shape_texts.count; i++) {
+        if (!find_port(ports, n, shape_texts.item[i], ':', &rest)) {
+            sx_fail(err, SX_INVALID, "--shape %s: the model has no such input",
+                    shape_texts.item[i]);
+            sx_hint(err, "write NAME:D,D; staronnx inspect lists the inputs");
+            return SX_INVALID;
+        }
+    }
+    return SX_OK;
+}
+
 static enum sx_rc take_inputs(const struct sx_port *ports, size_t n, struct sx_pool *pool,
                               struct sx_tensor *inputs, struct sx_err *err)
 {
     struct sx_rng rng;
     const char *path;
-    enum sx_rc rc = SX_OK;
+    enum sx_rc rc = check_shapes(ports, n, err);
 
     for (size_t i = 0; i < input_texts.count && rc == SX_OK; i++) {
         const struct sx_port *port = find_port(ports, n, input_texts.item[i], '=', &path);
@@ -196,7 +210,7 @@ static enum sx_rc take_inputs(const struct sx_port *ports, size_t n, struct sx_p
             return sx_fail(err, SX_INVALID, "input '%s' is given twice", port->name);
         rc = read_input(ports, n, port, path, pool, &inputs[port - ports], err);
     }
-    sx_rng_init(&rng, seed ? strtoull(seed, NULL, 10) : 0);
+    sx_rng_init(&rng, seed_number);
     for (size_t i = 0; i < n && rc == SX_OK; i++) {
         if (inputs[i].dtype || (ports[i].optional && !seed))
             continue;
@@ -267,7 +281,7 @@ static void print_text(const struct sx_port *ports, size_t n, const struct sx_te
             snprintf(numbers[1], sizeof numbers[1], "%.5g", sum.max);
             snprintf(numbers[2], sizeof numbers[2], "%.5g", sum.mean);
         }
-        uint64_t shown = sx_tensor_add_values(&values, t, show, " ");
+        uint64_t shown = sx_tensor_add_values(&values, t, show, false);
         printf("%-*s  %-6s  %-*s  %11s %11s %11s  %s%s\n", name_width, ports[i].name,
                sx_dtype_name(t->dtype), shape_width,
                sx_shape_text(t->dims, t->rank, shape, sizeof shape), numbers[0], numbers[1],
@@ -296,7 +310,7 @@ static void print_json(const char *path, const struct sx_port *ports, size_t n,
         for (int d = 0; d < outputs[i].rank; d++)
             sx_sbuf_printf(&s, "%s%" PRId64, d ? "," : "", outputs[i].dims[d]);
         sx_sbuf_puts(&s, "],\"data\":[");
-        sx_tensor_add_values(&s, &outputs[i], UINT64_MAX, ",");
+        sx_tensor_add_values(&s, &outputs[i], UINT64_MAX, true);
         sx_sbuf_puts(&s, "]}");
     }
     sx_sbuf_puts(&s, "]}");
@@ -383,6 +397,12 @@ int sx_cmd_infer(int argc, char **argv)
         goto out;
     if (repeat < 1 || free_dim < 1 || free_dim > INT32_MAX) {
         code = sx_usage_error(&usage, "--repeat and --free-dim take a number from 1 on");
+        goto out;
+    }
+    char *end = NULL;
+    seed_number = seed ? strtoull(seed, &end, 10) : 0;
+    if (seed && (!*seed || *end)) {
+        code = sx_usage_error(&usage, "--random takes a whole number, not '%s'", seed);
         goto out;
     }
     if (devices.count > 1) {

@@ -179,9 +179,12 @@ static int unknown_option(const struct sx_usage *u, const char *typed)
     if (strncmp(typed, "--", 2) != 0)
         return sx_usage_error(u, "no option '%s'", typed);
     snprintf(name, sizeof name, "%.*s", (int)strcspn(typed + 2, "="), typed + 2);
-    for (const struct sx_option *o = u->options; !is_end(o); o++)
+    for (const struct sx_option *o = u->options; !is_end(o); o++) {
+        if (o->name && o->kind == SX_OPT_FLAG && strcmp(o->name, name) == 0)
+            return sx_usage_error(u, "--%s takes no value", name);
         if (o->name && o->help)
             words[n++] = o->name;
+    }
     words[n] = NULL;
     meant = sx_suggest(name, words);
     if (meant)

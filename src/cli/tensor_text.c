@@ -121,8 +121,7 @@ static void add_string(struct sx_sbuf *s, const unsigned char *data, uint32_t le
     free(text);
 }
 
-uint64_t sx_tensor_add_values(struct sx_sbuf *s, const struct sx_tensor *t, uint64_t max,
-                              const char *separator)
+uint64_t sx_tensor_add_values(struct sx_sbuf *s, const struct sx_tensor *t, uint64_t max, bool json)
 {
     uint64_t count = 0, i;
     size_t at = 0;
@@ -130,7 +129,7 @@ uint64_t sx_tensor_add_values(struct sx_sbuf *s, const struct sx_tensor *t, uint
     sx_shape_count(t->dims, t->rank, &count);
     for (i = 0; i < count && i < max; i++) {
         if (i)
-            sx_sbuf_puts(s, separator);
+            sx_sbuf_puts(s, json ? "," : " ");
         if (t->dtype == SX_BYTES) {
             uint32_t len;
             if (at + 4 > t->nbytes)
@@ -151,10 +150,11 @@ uint64_t sx_tensor_add_values(struct sx_sbuf *s, const struct sx_tensor *t, uint
             sx_sbuf_puts(s, t->data[i] ? "true" : "false");
         } else {
             double x = sx_element(t, i);
-            if (isnan(x))
-                sx_sbuf_puts(s, "NaN");
-            else if (isinf(x))
-                sx_sbuf_puts(s, x < 0 ? "-Infinity" : "Infinity");
+            if (!isfinite(x)) /* JSON has no numbers for these */
+                sx_sbuf_printf(s, json ? "\"%s\"" : "%s",
+                               isnan(x) ? "NaN"
+                               : x < 0  ? "-Infinity"
+                                        : "Infinity");
             else
                 sx_sbuf_printf(s, t->dtype == SX_FP64 ? "%.17g" : "%.9g", x);
         }

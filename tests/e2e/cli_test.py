@@ -15,6 +15,7 @@ from onnx import numpy_helper
 import models
 from serving import run
 
+MANUAL = os.path.join(os.path.dirname(__file__), "../../docs/staronnx.1")
 LIGHT = "/usr/share/libonnx-testdata/data/light"
 COMMANDS = "serve", "infer", "inspect", "perf", "profile", "plan", "explain", "split", "simulate"
 
@@ -30,6 +31,17 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(done.stderr, "")
             self.assertLessEqual(max(map(len, done.stdout.splitlines())), 100)
         self.assertRegex(run("--version").stdout, r"^staronnx \d+\.\d+\.\d+\n$")
+
+    def test_manual(self):
+        """Every option that --help shows is in the manual."""
+        with open(MANUAL, encoding="utf-8") as f:
+            manual = f.read().replace("\\-", "-")
+        for command in COMMANDS:
+            shown = re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", run(command, "--help").stdout, re.M)
+            self.assertGreater(len(shown), 3)
+            for option in shown:
+                if option != "--help" and not re.search(re.escape(option) + r"\b", manual):
+                    self.fail(f"{command} {option}")
 
     def test_mistakes(self):
         for arguments, word in (
@@ -199,11 +211,22 @@ class Infer(unittest.TestCase):
                 "odd.raw", "missing.npy")),
             ["--device", "gpu:77", "--random", "1"],
             ["--device", "cpu:0@0", "--random", "1"],
+            ["--random", "1", "--shape", "aa:2,4"],
         ):
             with self.subTest(arguments):
                 done = run("infer", model, *arguments)
                 self.assertEqual(done.returncode, 3, done.stderr)
                 self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        done = run("infer", model, "--random", "one")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("'one'", done.stderr)
+
+    def test_not_finite(self):
+        """JSON has no such numbers: they are strings, which strict readers take."""
+        model = self.write("m.onnx", models.identity("FP32"))
+        np.save(self.at("x.npy"), np.float32([[np.nan, np.inf, -np.inf]]))
+        got = self.infer(model, "--input", self.at("x.npy"))
+        self.assertEqual(got["y"]["data"], ["NaN", "Infinity", "-Infinity"])
 
 
 if __name__ == "__main__":
