@@ -7,6 +7,7 @@
  * a sweep (of concurrencies, rates or one trace), a search (--binary-search, --find-threshold),
  * an MLPerf scenario, or a comparison of earlier results.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@
 #include "cli/perf_int.h"
 #include "perf/measure.h"
 
-#define NAME "staronnx perf"
+#define NAME      "staronnx perf"
+#define MAX_SLOTS 65535 /* requests in flight */
 
 static volatile sig_atomic_t interrupted;
 
@@ -41,7 +43,7 @@ struct perf {
     double timeout, precision;
     uint64_t requests, window_requests, max_trials, connections, seed, batch, priority,
         server_timeout;
-    const char *ignored;
+    const char *mode;
 };
 
 static const char details[] =
@@ -64,7 +66,8 @@ static const char details[] =
     "valid.\n"
     "\n"
     "Here, status 1 means: it was measured, but a load missed the objective or requests failed;\n"
-    "in a search, or a sweep that -l ends: no load held.\n";
+    "in a search, or a sweep that -l ends: no load held.  130: interrupted, and what was measured\n"
+    "until then is printed.\n";
 
 static bool parse_arrivals(const struct perf *p, struct sx_plan_load *l, const struct sx_usage *u,
                            int *code)
@@ -149,7 +152,7 @@ static enum sx_rc measure(struct job *j, struct sx_err *err)
 {
     const struct perf *p = j->p;
     if (p->scenario)
-        return sx_measure_scenario(&j->m, j->scenario, err);
+        return sx_measure_scenario(&j->m, j->scenario, p->precision / 100, err);
     if (p->find_threshold)
         return sx_measure_threshold(&j->m, "congestion threshold", p->precision / 100, err);
     if (j->trace.n_times)
@@ -162,20 +165,33 @@ static enum sx_rc measure(struct job *j, struct sx_err *err)
 /* --- results ------------------------------------------------------------------------------------
  */
 
-static enum sx_rc write_file(const char *path, struct sx_sbuf *s, enum sx_rc rc, struct sx_err *err)
+/* Complains itself: what could not be written does not keep the others from it. */
+static enum sx_rc write_file(const char *path,
+                             void (*print)(struct sx_sbuf *, const struct sx_report *),
+                             const struct sx_report *r)
 {
-    if (!rc && s->failed)
-        rc = sx_fail(err, SX_NO_MEMORY, "out of memory for the report");
-    if (!rc)
-        rc = sx_file_write(path, s->data, s->len, err);
-    sx_sbuf_free(s);
-    if (!rc)
+    struct sx_sbuf s = {0};
+    struct sx_err err = {0};
+    if (!path)
+        return SX_OK;
+    print(&s, r);
+    enum sx_rc rc = s.failed ? sx_fail(&err, SX_NO_MEMORY, "out of memory for the report")
+                             : sx_file_write(path, s.data, s.len, &err);
+    sx_sbuf_free(&s);
+    if (rc)
+        sx_complain(NAME, &err);
+    else
         fprintf(stderr, NAME ": wrote %s\n", path);
     return rc;
 }
 
-static enum sx_rc write_reports(const struct perf *p, const struct sx_report *r, struct sx_err *err)
+static enum sx_rc write_reports(const struct perf *p, const struct sx_report *r)
 {
+    const struct {
+        const char *path;
+        void (*print)(struct sx_sbuf *, const struct sx_report *);
+    } files[] = {
+        {p->json_file, sx_report_json}, {p->csv, sx_report_csv}, {p->html, sx_report_html}};
     struct sx_sbuf s = {0};
     enum sx_rc rc = SX_OK;
     if (p->json) {
@@ -187,17 +203,9 @@ static enum sx_rc write_reports(const struct perf *p, const struct sx_report *r,
         fputs(s.data ? s.data : "", stdout);
     }
     sx_sbuf_free(&s);
-    if (p->json_file) {
-        sx_report_json(&s, r);
-        rc = write_file(p->json_file, &s, rc, err);
-    }
-    if (p->csv && !rc) {
-        sx_report_csv(&s, r);
-        rc = write_file(p->csv, &s, rc, err);
-    }
-    if (p->html && !rc) {
-        sx_report_html(&s, r);
-        rc = write_file(p->html, &s, rc, err);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        enum sx_rc one = write_file(files[i].path, files[i].print, r);
+        rc = rc ? rc : one;
     }
     return rc;
 }
@@ -209,6 +217,8 @@ static int verdict(const struct perf *p, const struct sx_series *s)
         any |= s->points[i].met;
         all &= s->points[i].met;
     }
+    if (s->verdict.done) /* after a search, too, its last run is what counts */
+        return s->n_points && s->points[s->n_points - 1].met ? SX_EXIT_OK : SX_EXIT_FAILED;
     if (s->found.done)
         return s->found.none ? SX_EXIT_FAILED : SX_EXIT_OK;
     return (p->latency > 0 ? any : all) ? SX_EXIT_OK : SX_EXIT_FAILED;
@@ -336,15 +346,73 @@ static int run(struct job *j, int argc, char **argv)
         sx_complain(NAME, &err);
     int code = rc == SX_CANCELLED ? 130 : rc ? sx_exit_of(rc) : verdict(p, s);
     if (s && s->n_points > 0) {
-        rc = write_reports(p, &j->report, &err);
-        if (rc) {
-            sx_complain(NAME, &err);
+        rc = write_reports(p, &j->report);
+        if (rc)
             code = sx_exit_of(rc);
-        }
     }
     opened.close(&opened);
     sx_report_fini(&j->report);
     return code;
+}
+
+/* A report that could not be written would only be known after the measurement. */
+static int check_file(const struct sx_usage *u, const char *option, const char *path)
+{
+    char dir[4096];
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    if (!path)
+        return -1;
+    int len = slash == path ? 1 : slash ? (int)(slash - path) : 1;
+    snprintf(dir, sizeof dir, "%.*s", len, slash ? path : ".");
+    if (access(path, F_OK) == 0 ? access(path, W_OK) == 0 : access(dir, W_OK) == 0)
+        return -1;
+    fprintf(stderr, "%s: %s %s: cannot be written: %s\n", u->name, option, path, strerror(errno));
+    return SX_EXIT_INPUT;
+}
+
+/* What of these is said means nothing beside a model in this process. */
+static const char *server_option(const struct perf *p)
+{
+    return p->target.model          ? "-m"
+           : p->target.version      ? "-x"
+           : p->target.url          ? "-u"
+           : p->priority            ? "--priority"
+           : p->target.json_tensors ? "--json-tensors"
+                                    : NULL;
+}
+
+/* 0: none of the three. */
+static uint64_t trace_unit(const struct perf *p)
+{
+    return strcmp(p->trace_unit, "ms") == 0   ? SX_MS
+           : strcmp(p->trace_unit, "us") == 0 ? SX_US
+           : strcmp(p->trace_unit, "s") == 0  ? SX_S
+                                              : 0;
+}
+
+/* Numbers that no option's kind rules out. */
+static int check_values(struct perf *p, const struct sx_usage *u)
+{
+    if (p->percentile > 0 && p->percentile >= 100)
+        return sx_usage_error(u, "--percentile %g is not below 100", p->percentile);
+    if (p->target.batch == 0 || p->max_trials == 0)
+        return sx_usage_error(u, "-b and -r are at least 1");
+    if (p->connections == 0 || p->connections > MAX_SLOTS)
+        return sx_usage_error(u, "--max-connections %llu is not from 1 to %d",
+                              (unsigned long long)p->connections, MAX_SLOTS);
+    if (p->gamma_shape <= 0)
+        return sx_usage_error(u, "--gamma-shape must be above 0");
+    if (p->timeout <= 0)
+        return sx_usage_error(u, "--timeout must be above 0: who waits for ever measures nothing");
+    if (strcmp(p->mode, "count_windows") == 0)
+        p->window_requests = p->window_requests ? p->window_requests : 50;
+    else if (strcmp(p->mode, "time_windows") != 0)
+        return sx_usage_error(u, "--measurement-mode '%s': time_windows or count_windows", p->mode);
+    if (p->interval_ms <= 0 && !p->window_requests)
+        return sx_usage_error(u, "-p must be above 0: a window needs a length");
+    if (!trace_unit(p))
+        return sx_usage_error(u, "--trace-unit '%s': s, ms or us", p->trace_unit);
+    return -1;
 }
 
 /* Everything that can be wrong before anything is started; -1 to go on. */
@@ -365,6 +433,11 @@ static int check(struct job *j, struct perf *p, const struct sx_usage *u,
         return sx_usage_error(u, "one model at a time ('%s')", operands->item[1]);
     if (operands->count == 1)
         p->target.model_path = operands->item[0];
+    if (p->target.model_path && server_option(p))
+        return sx_usage_error(u, "%s is of a server, but '%s' runs in this process",
+                              server_option(p), p->target.model_path);
+    if (!p->target.url)
+        p->target.url = "localhost:8000";
     if (!p->target.model && !p->target.model_path)
         return sx_usage_error(u,
                               "-m MODEL (on a server) or FILE.onnx (in this process) is missing");
@@ -373,10 +446,11 @@ static int check(struct job *j, struct perf *p, const struct sx_usage *u,
     if (loads > 1)
         return sx_usage_error(u, "more than one kind of load");
     if (!whole_ok)
-        return sx_usage_error(u, "--concurrency-range '%s' is not START[:END[:STEP]]",
+        return sx_usage_error(u, "--concurrency-range '%s' is not START[:END[:STEP]], from 1 up",
                               p->concurrency);
     if (p->rate && !sx_perf_range_parse(p->rate, false, &j->open))
-        return sx_usage_error(u, "--request-rate-range '%s' is not START[:END[:STEP]]", p->rate);
+        return sx_usage_error(u, "--request-rate-range '%s' is not START[:END[:STEP]], upwards",
+                              p->rate);
     if (p->scenario && !sx_scenario_find(p->scenario, &j->scenario))
         return sx_usage_error(u, "--scenario '%s': SingleStream, MultiStream, Server or Offline",
                               p->scenario);
@@ -389,29 +463,26 @@ static int check(struct job *j, struct perf *p, const struct sx_usage *u,
         return sx_usage_error(u, "--binary-search needs a range START:END");
     if (r->end <= 0 && p->latency <= 0)
         return sx_usage_error(u, "an open range ends at -l MS, which is missing");
-    if (p->percentile > 0 && p->percentile >= 100)
-        return sx_usage_error(u, "--percentile %g is not below 100", p->percentile);
-    if (p->target.batch == 0 || p->max_trials == 0 || p->connections == 0)
-        return sx_usage_error(u, "-b, -r and --max-connections are at least 1");
-    if (p->gamma_shape <= 0)
-        return sx_usage_error(u, "--gamma-shape must be above 0");
+    if (p->concurrency && (j->closed.start > MAX_SLOTS || j->closed.end > MAX_SLOTS))
+        return sx_usage_error(u, "--concurrency-range %s: at most %d", p->concurrency, MAX_SLOTS);
+    if ((code = check_values(p, u)) >= 0 || (code = check_file(u, "-o", p->json_file)) >= 0 ||
+        (code = check_file(u, "-f", p->csv)) >= 0 || (code = check_file(u, "--html", p->html)) >= 0)
+        return code;
     if (!parse_arrivals(p, &j->m.load, u, &code))
         return code;
     uint32_t slots = (uint32_t)p->connections;
     if (!p->rate && !p->intervals && !p->trace && !p->trace_counts && !p->scenario &&
         !p->find_threshold && j->closed.end > 0)
         slots = (uint32_t)j->closed.end;
-    p->target.slots = slots > 65535 ? 65535 : slots;
+    p->target.slots = slots;
     return -1;
 }
 
 static enum sx_rc read_trace(struct job *j, const struct perf *p, struct sx_err *err)
 {
-    uint64_t unit = strcmp(p->trace_unit, "ms") == 0   ? SX_MS
-                    : strcmp(p->trace_unit, "us") == 0 ? SX_US
-                                                       : SX_S;
     if (p->trace)
-        return sx_arrival_file(&j->trace, p->trace, SX_TRACE_TIMES, unit, false, p->seed, err);
+        return sx_arrival_file(&j->trace, p->trace, SX_TRACE_TIMES, trace_unit(p), false, p->seed,
+                               err);
     if (p->intervals)
         return sx_arrival_file(&j->trace, p->intervals, SX_TRACE_GAPS, SX_US, p->duration > 0,
                                p->seed, err);
@@ -424,11 +495,12 @@ static enum sx_rc read_trace(struct job *j, const struct perf *p, struct sx_err 
 int sx_cmd_perf(int argc, char **argv)
 {
     struct perf p = {
-        .target = {.url = "localhost:8000", .input_data = "random", .batch = 1},
+        .target = {.input_data = "random", .batch = 1},
         .distribution = "poisson",
         .trace_unit = "s",
         .gamma_shape = 0.25,
         .protocol = "http",
+        .mode = "time_windows",
         .warmup = -1,
         .min_duration = 10,
         .interval_ms = 5000,
@@ -493,10 +565,11 @@ int sx_cmd_perf(int argc, char **argv)
          "length of a window (default: 5000)"},
         {"measurement-request-count", 0, "N", SX_OPT_UINT, &p.window_requests,
          "windows of so many requests instead"},
+        {"measurement-mode", 0, "MODE", SX_OPT_TEXT, &p.mode,
+         "time_windows, or count_windows: of 50 requests unless the option above says"},
         {"stability-percentage", 's', "PCT", SX_OPT_REAL, &p.stability,
          "how far three windows may differ from their mean (default: 10)"},
         {"max-trials", 'r', "N", SX_OPT_UINT, &p.max_trials, "windows at most (default: 10)"},
-        {"max-windows", 0, "N", SX_OPT_UINT, &p.max_trials, NULL},
         {"duration", 0, "S", SX_OPT_REAL, &p.duration,
          "measure each load once, for so long; trials of --find-threshold take 5 s by default"},
         {"request-count", 0, "N", SX_OPT_UINT, &p.requests,
@@ -524,8 +597,8 @@ int sx_cmd_perf(int argc, char **argv)
         {"compare", 0, NULL, SX_OPT_FLAG, &p.compare,
          "measure nothing: put JSON results (FILE or NAME=FILE) on one page"},
         {"quiet", 'q', NULL, SX_OPT_FLAG, &p.quiet, "no progress line"},
-        {"async", 'a', NULL, SX_OPT_FLAG, &(bool){false}, NULL},
-        {"measurement-mode", 0, "MODE", SX_OPT_IGNORED, &p.ignored, NULL},
+        {"async", 'a', NULL, SX_OPT_FLAG, &(bool){false},
+         "accepted: requests never wait for each other here"},
         {.kind = SX_OPT_FLAG},
     };
     const struct sx_usage usage = {
@@ -554,6 +627,7 @@ int sx_cmd_perf(int argc, char **argv)
     }
     if (code < 0) {
         t->seed = p.seed;
+        t->quiet = p.quiet;
         t->priority = p.priority;
         t->server_timeout_us = p.server_timeout;
         t->timeout_ns = seconds(p.timeout);

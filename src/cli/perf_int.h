@@ -19,8 +19,9 @@
 /* What the load is put on. */
 struct sx_perf_target_options {
     const char *model, *version, *url, *model_path;
-    struct sx_texts devices; /* in-process only, as the next one */
+    struct sx_texts devices; /* in-process only, as the next two */
     const char *onnxruntime;
+    bool quiet;
     uint64_t batch;
     struct sx_texts shapes;
     const char *input_data; /* "zero", "random", or a path */

@@ -12,6 +12,7 @@
 
 #define TRACE_MAX_BYTES    ((size_t)256 << 20)
 #define TRACE_MAX_REQUESTS ((size_t)50000000)
+#define TRACE_FIRST_NS     (24 * 3600e9) /* later first requests are dates, or another unit */
 
 static void init(struct sx_arrival *a, enum sx_arrival_kind kind, double rate, uint64_t seed)
 {
@@ -150,7 +151,12 @@ static enum sx_rc push_line(struct trace *t, double value, enum sx_trace_format 
     switch (format) {
     case SX_TRACE_TIMES:
         if (ns < t->end)
-            return sx_fail(err, SX_INVALID, "time %g is before the one above it", value);
+            return sx_fail(err, SX_INVALID, "time %.17g is before the one above it", value);
+        if (t->a->n_times == 0 && ns > TRACE_FIRST_NS)
+            return sx_fail(err, SX_INVALID,
+                           "the first request would be due after %.0f hours: times count from the "
+                           "start of the run",
+                           ns / 3600e9);
         t->end = ns;
         return push(t, ns, err);
     case SX_TRACE_GAPS:

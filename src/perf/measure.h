@@ -49,8 +49,11 @@ enum sx_rc sx_measure_search(struct sx_measure *m, enum sx_load_kind kind, const
 enum sx_rc sx_measure_threshold(struct sx_measure *m, const char *what, double precision,
                                 struct sx_err *err);
 
-/* One MLPerf scenario that lasts at least run.duration_ns.  Fills series->verdict. */
-enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind,
+/* One MLPerf scenario that lasts at least run.duration_ns; when that is what the rules ask for, it
+ * goes on until their number of queries is reached, too.  `precision`: of the Server's search,
+ * whose trials take 10 s at most; what it found is run in full, at lower rates if it does not hold.
+ * Fills series->verdict. */
+enum sx_rc sx_measure_scenario(struct sx_measure *m, enum sx_scenario_kind kind, double precision,
                                struct sx_err *err);
 
 #endif

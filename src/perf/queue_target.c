@@ -8,6 +8,8 @@
 
 #include "base/list.h"
 
+#define REFUSING_NS (10 * SX_US) /* time must pass, or a closed loop would be refused for ever */
+
 struct queue {
     struct sx_target base;
     struct sx_queue_config config;
@@ -17,6 +19,7 @@ struct queue {
     uint32_t head, count;
     struct sx_completion *refused;
     uint32_t n_refused;
+    uint32_t n_deaf, submitted;
 };
 
 static struct queue *queue_of(struct sx_target *t)
@@ -39,7 +42,15 @@ static void submit(struct sx_target *t, uint32_t slot, uint64_t sample)
     (void)sample;
     struct queue *q = queue_of(t);
     uint64_t now = sx_clock_now(&q->clock->base);
-    assert(q->count + q->n_refused < t->slots);
+    assert(q->count + q->n_refused + q->n_deaf < t->slots);
+    if (q->config.gone_at && now >= q->config.gone_at) {
+        q->refused[q->n_refused++] = (struct sx_completion){slot, SX_OUTCOME_CONNECT, 0, now};
+        return;
+    }
+    if (q->config.deaf_each && ++q->submitted % q->config.deaf_each == 0) {
+        q->n_deaf++;
+        return;
+    }
     if (q->config.room && waiting(q, now) >= q->config.room) {
         q->refused[q->n_refused++] = (struct sx_completion){slot, SX_OUTCOME_REJECTED, 503, now};
         return;
@@ -61,8 +72,10 @@ static size_t poll_queue(struct sx_target *t, uint64_t until, struct sx_completi
     size_t n = 0;
     for (; n < max && q->n_refused > 0; n++)
         out[n] = q->refused[--q->n_refused];
-    if (n > 0)
+    if (n > 0) {
+        sx_clock_virtual_advance(q->clock, sx_clock_now(&q->clock->base) + REFUSING_NS);
         return n;
+    }
     assert(q->count > 0 || until != SX_NEVER); // nothing would ever happen
     uint64_t next = q->count ? q->flight[q->head].done : SX_NEVER;
     sx_clock_virtual_advance(q->clock, next < until ? next : until);
@@ -78,7 +91,7 @@ static size_t poll_queue(struct sx_target *t, uint64_t until, struct sx_completi
 static void cancel(struct sx_target *t)
 {
     struct queue *q = queue_of(t);
-    q->count = q->n_refused = 0;
+    q->count = q->n_refused = q->n_deaf = 0;
     memset(q->free_at, 0, q->config.servers * sizeof(*q->free_at));
 }
 

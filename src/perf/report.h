@@ -128,8 +128,9 @@ void sx_report_json(struct sx_sbuf *out, const struct sx_report *r);
 /* A page that needs nothing but itself. */
 void sx_report_html(struct sx_sbuf *out, const struct sx_report *r);
 
-/* Append the series of a JSON report to `r`; takes title and objective over where `r` has none.
- * `name` renames them (may be NULL). */
+/* Append the series of a JSON report to `r`; takes the title over where `r` has none, and the
+ * objective where it has no series: one that was judged by another is refused (SX_INVALID).  `name`
+ * renames them (may be NULL). */
 enum sx_rc sx_report_read(struct sx_report *r, const char *json, size_t len, const char *name,
                           struct sx_err *err);
 /* Read `n` files and write them as one page: what `staronnx perf --compare` does. */

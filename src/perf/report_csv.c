@@ -56,9 +56,9 @@ void sx_report_csv(struct sx_sbuf *out, const struct sx_report *r)
             const struct sx_point *p = nth_by_throughput(&r->series[i], k);
             if (!p)
                 continue;
-            // the client does not see inside the server: all of the time is in one column
+            // the client does not see inside the server: its columns are empty, not 0
             sx_sbuf_printf(out,
-                           "%.10g,%.2f,0,%.0f,0,0,0,0,0,%.0f,%.0f,%.0f,%.0f,%.0f,%.0f,%.2f,%llu,"
+                           "%.10g,%.2f,,%.0f,,,,,,%.0f,%.0f,%.0f,%.0f,%.0f,%.0f,%.2f,%llu,"
                            "%.2f,",
                            p->load, p->throughput, p->mean_us, p->p50_us, p->p90_us, p->p95_us,
                            p->p99_us, p->p999_us, p->mean_us, p->goodput,

@@ -1,5 +1,6 @@
 /* SPDX-FileCopyrightText: StarONNX developers
  * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,10 +267,19 @@ enum sx_rc sx_report_read(struct sx_report *r, const char *json, size_t len, con
         rc = sx_fail(err, SX_INVALID, "not a report that staronnx perf --json wrote");
     if (!rc && !r->title[0])
         get_text(r->title, sizeof(r->title), root, "title");
-    if (!rc && r->objective_ms <= 0) {
-        r->objective_ms = get_number(root, "objective_ms");
-        double percentile = get_number(root, "percentile");
-        r->percentile = percentile > 0 ? percentile : 99;
+    double objective = get_number(root, "objective_ms"),
+           percentile = get_number(root, "percentile");
+    percentile = percentile > 0 ? percentile : 99;
+    if (!rc && r->n_series == 0) {
+        r->objective_ms = objective;
+        r->percentile = percentile;
+    }
+    if (!rc &&
+        (fabs(r->objective_ms - objective) > 1e-9 || fabs(r->percentile - percentile) > 1e-9)) {
+        rc = sx_fail(err, SX_INVALID,
+                     "was judged by p%g <= %g ms, the one before it by p%g <= %g ms", percentile,
+                     objective, r->percentile, r->objective_ms);
+        sx_hint(err, "measure both with the same --objective and --percentile (0 ms: none)");
     }
     size_t i, n;
     yyjson_arr_foreach(series, i, n, x)

@@ -26,7 +26,8 @@
 
 #define BATCH         256 /* completions per poll */
 #define PROGRESS_NS   (200 * SX_MS)
-#define GIVE_UP_AFTER 64 /* failed connections in a row without any answer */
+#define GIVE_UP_AFTER 64         /* failed connections in a row, if none was ever answered, */
+#define GIVE_UP_NS    (5 * SX_S) /* or if there was nothing else for so long */
 
 enum phase { WARMUP, MEASURE, DRAIN };
 
@@ -53,8 +54,10 @@ struct runner {
 
     uint64_t from, to;          /* the measured interval; `to` SX_NEVER until it is known */
     uint64_t issued, completed; /* queries since `from` */
+    uint64_t goal;              /* after so many queries no more are sent; 0: none */
     uint64_t answered, last_done;
-    uint32_t refused; /* connections in a row */
+    uint32_t refused; /* connections in a row, the first of them at: */
+    uint64_t refused_since;
     double cpu_from;
 
     struct sx_stats *ring; /* SX_WINDOWS + 1 of them; the current one is ring[windows % n] */
@@ -90,7 +93,7 @@ static void send_query(struct runner *rn, uint32_t q, uint64_t due, uint64_t now
 
 static bool may_send(const struct runner *rn)
 {
-    return rn->phase != DRAIN && !(rn->o->requests && rn->issued >= rn->o->requests);
+    return rn->phase != DRAIN && !(rn->goal && rn->issued >= rn->goal);
 }
 
 static void take_next_due(struct runner *rn)
@@ -129,12 +132,6 @@ static void begin_draining(struct runner *rn, uint64_t now)
     if (rn->to > now)
         rn->to = now;
     rn->r->cpu = cpu_seconds() - rn->cpu_from;
-    if (rn->load->concurrency || rn->windowed || rn->r->interrupted || rn->o->requests)
-        return;
-    for (; rn->next_due < rn->to; take_next_due(rn)) { // due, but there was no slot for them
-        if (rn->next_due >= rn->from)
-            sx_stats_add(&rn->r->stats, SX_OUTCOME_UNSENT, rn->next_due, 0, 0, 0);
-    }
 }
 
 /* Close the current window; true when the run is over. */
@@ -169,12 +166,18 @@ static void advance(struct runner *rn, uint64_t now)
     }
     if (rn->phase == WARMUP && now >= rn->origin + rn->o->warmup_ns)
         begin_measuring(rn, rn->origin + rn->o->warmup_ns);
-    if (rn->phase == MEASURE && now >= rn->to)
-        begin_draining(rn, rn->to);
+    if (rn->phase == MEASURE && now >= rn->to) {
+        if (rn->issued < rn->o->min_requests) {
+            rn->goal = rn->o->min_requests; // from here on it is a run of so many queries
+            rn->to = SX_NEVER;
+        } else {
+            begin_draining(rn, rn->to);
+        }
+    }
     if (rn->phase == MEASURE && rn->windowed && rn->o->window_ns &&
         now >= rn->window_from + rn->o->window_ns && close_window(rn, now))
         begin_draining(rn, now);
-    if (rn->phase == MEASURE && rn->o->requests && rn->issued >= rn->o->requests) {
+    if (rn->phase == MEASURE && rn->goal && rn->issued >= rn->goal) {
         rn->phase = DRAIN; // the interval ends with the last answer
         rn->to = SX_NEVER;
         rn->r->cpu = cpu_seconds() - rn->cpu_from;
@@ -215,7 +218,10 @@ static void complete(struct runner *rn, const struct sx_completion *c, uint64_t 
         q->worst = c->outcome;
     if (--q->left > 0)
         return;
-    rn->refused = q->worst == SX_OUTCOME_CONNECT ? rn->refused + 1 : 0;
+    if (q->worst != SX_OUTCOME_CONNECT)
+        rn->refused = 0;
+    else if (rn->refused++ == 0)
+        rn->refused_since = now;
     account(rn, q, c->done);
     if (rn->windowed && rn->o->window_requests && rn->phase == MEASURE &&
         sx_stats_total(window(rn)) >= rn->o->window_requests && close_window(rn, now))
@@ -287,8 +293,10 @@ static void loop(struct runner *rn)
         advance(rn, now);
         if (rn->next_due == SX_NEVER && rn->phase == MEASURE && !rn->in_flight)
             begin_draining(rn, now); // the trace is over
-        if (rn->refused >= GIVE_UP_AFTER && rn->answered == 0) {
+        if (rn->refused >= GIVE_UP_AFTER &&
+            (rn->answered == 0 || now >= rn->refused_since + GIVE_UP_NS)) {
             rn->r->unreachable = true;
+            begin_draining(rn, now);
             break;
         }
         report(rn, now);
@@ -309,23 +317,46 @@ static void loop(struct runner *rn)
 /* --- the end ------------------------------------------------------------------------------------
  */
 
+/* What is still open though the drain is over, of what was due in [from, to). */
+static void count_lost(struct runner *rn, uint64_t from, uint64_t to)
+{
+    for (uint32_t i = 0; i < rn->t->slots / rn->group; i++) {
+        const struct query *q = &rn->query[i];
+        if (q->left > 0 && q->due >= from && q->due < to)
+            sx_stats_add(&rn->r->stats, SX_OUTCOME_TIMEOUT, q->due, q->sent, 0, 0);
+    }
+}
+
+/* What was due in the open loop from `from` on, and there was no slot for it. */
+static void count_unsent(struct runner *rn, uint64_t from)
+{
+    if (rn->load->concurrency || rn->r->interrupted || (rn->goal && rn->issued >= rn->goal))
+        return;
+    for (; rn->next_due < rn->to; take_next_due(rn)) {
+        if (rn->next_due >= from)
+            sx_stats_add(&rn->r->stats, SX_OUTCOME_UNSENT, rn->next_due, 0, 0, 0);
+    }
+}
+
 static void finish(struct runner *rn)
 {
     struct sx_run_result *r = rn->r;
     if (rn->phase == WARMUP)
         begin_draining(rn, sx_clock_now(rn->clock));
     if (rn->windowed) {
-        if (r->windows == 0)
-            close_window(rn, rn->to); // interrupted within the first
+        if (r->windows == 0 || r->unreachable)
+            close_window(rn, rn->to); // ended within one
         for (int i = 0; i < SX_WINDOWS && i < r->windows; i++)
             sx_stats_merge(&r->stats, &rn->ring[(r->windows - 1 - i) % (SX_WINDOWS + 1)]);
         r->throughput = sx_stats_rate(&r->stats);
+        /* Who merely takes as long as others do is not lost. */
+        uint64_t now = sx_clock_now(rn->clock), longest = r->stats.latency.max_ns;
+        uint64_t last = rn->window_from - rn->ring[(r->windows - 1) % (SX_WINDOWS + 1)].ns;
+        count_lost(rn, 0, now - last > longest ? last : now - longest);
+        count_unsent(rn, rn->window_from - r->stats.ns);
     } else {
-        for (uint32_t i = 0; i < rn->t->slots / rn->group; i++) { // drain ran out
-            const struct query *q = &rn->query[i];
-            if (q->left > 0 && q->due >= rn->from && q->due < rn->to)
-                sx_stats_add(&r->stats, SX_OUTCOME_TIMEOUT, q->due, q->sent, 0, 0);
-        }
+        count_lost(rn, rn->from, rn->to);
+        count_unsent(rn, rn->from);
         uint64_t to = rn->to == SX_NEVER ? rn->last_done : rn->to;
         r->stats.ns = to > rn->from ? to - rn->from : 0;
         r->throughput = r->stats.ns ? (double)rn->completed * 1e9 / (double)r->stats.ns : 0;
@@ -345,6 +376,7 @@ enum sx_rc sx_run(struct sx_target *t, const struct sx_load *load, const struct 
     rn.group = load->concurrency && load->group ? load->group : 1;
     rn.clock = opts->clock ? opts->clock : sx_clock_real();
     rn.windowed = opts->duration_ns == 0 && opts->requests == 0;
+    rn.goal = opts->requests;
     r->per_query = rn.group * t->batch;
     if ((uint64_t)load->concurrency * rn.group > t->slots)
         return sx_fail(err, SX_INVALID, "%u requests in flight wanted, the target takes %u",

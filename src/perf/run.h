@@ -8,9 +8,14 @@
  * the server does.
  *
  * Two ways to end.  Windows, as perf_analyzer: measure window after window until the last three
- * agree; a request belongs to the window in which it was answered.  Fixed: an interval or a count
- * of requests; a request belongs to the run if it was *due* in the interval, so what an overloaded
+ * agree; a request belongs to the window in which it was answered.  One that was due before the
+ * last of them, has waited longer than any answer in them took and is still open a second later is
+ * lost; what was due in them and found no free slot was not sent.  Fixed: an interval or a count of
+ * requests; a request belongs to the run if it was *due* in the interval, so what an overloaded
  * server still owes at the end is waited for, and counted as lost if it does not come.
+ *
+ * A run also ends when nothing but refused connections came for GIVE_UP_NS (run.c): whoever served
+ * is gone.
  */
 #ifndef SX_PERF_RUN_H
 #define SX_PERF_RUN_H
@@ -46,6 +51,7 @@ struct sx_run_opts {
     uint64_t warmup_ns;
     uint64_t duration_ns;     /* fixed interval, or ... */
     uint64_t requests;        /* ... so many queries, whichever comes first; both 0: windows */
+    uint64_t min_requests;    /* a fixed interval goes on until so many queries were sent */
     uint64_t window_ns;       /* length of a window, or ... */
     uint64_t window_requests; /* ... so many answers in each */
     int max_windows;
@@ -74,8 +80,9 @@ struct sx_run_result {
     uint32_t per_query; /* inferences in a query */
     int windows;        /* 0: fixed run */
     bool stable;        /* fixed runs always are */
-    bool interrupted, unreachable;
-    double cpu; /* of one core, used by the client's thread while measuring */
+    bool interrupted;
+    bool unreachable; /* connections were refused, from the start or until it gave up */
+    double cpu;       /* of one core, used by the client's thread while measuring */
     struct sx_moment *moments;
     size_t n_moments;
     uint64_t *latencies; /* with keep_latencies; sorted */

@@ -205,9 +205,6 @@ static void a_stop_reports_what_there_is(void **state)
     tear_down(&b);
 }
 
-/* --- searches -----------------------------------------------------------------------------------
- */
-
 static struct sx_measure measure_of(struct bench *b, struct sx_report *r, double objective_ms)
 {
     sx_report_init(r);
@@ -221,6 +218,92 @@ static struct sx_measure measure_of(struct bench *b, struct sx_report *r, double
                                .run = b->opts,
                                .load = {SX_ARRIVAL_POISSON, 1, 11}};
 }
+
+/* --- targets that break ------------------------------------------------------------------------
+ */
+
+static void windows_count_who_is_never_answered(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct sx_arrival a;
+    struct sx_load load = {.arrivals = &a};
+    set_up(&b, 4, 10 * SX_MS, 0);
+    struct sx_queue_config config = {4, 512, 10 * SX_MS, 0, .deaf_each = 2};
+    b.target->ops->destroy(b.target);
+    assert_int_equal(sx_queue_target_create(&config, &b.clock, &b.target), SX_OK);
+    b.opts.duration_ns = b.opts.warmup_ns = 0;
+    b.opts.window_ns = 5 * SX_S;
+    sx_arrival_constant(&a, 20);
+    assert_int_equal(sx_run(b.target, &load, &b.opts, &b.r, NULL), SX_OK);
+    assert_true(b.r.stable);
+    assert_int_equal(b.r.windows, 3); // 200 were due before the last of them, half are open
+    near((double)b.r.stats.outcome[SX_OUTCOME_TIMEOUT], 100, 0.05);
+    near((double)b.r.stats.outcome[SX_OUTCOME_OK], 150, 0.05);
+    tear_down(&b);
+
+    struct sx_load closed = {.concurrency = 8}; // who only waits like all others is not lost
+    set_up(&b, 1, 2 * SX_S, 0);
+    b.opts.duration_ns = b.opts.warmup_ns = 0;
+    b.opts.window_requests = 1;
+    assert_int_equal(sx_run(b.target, &closed, &b.opts, &b.r, NULL), SX_OK);
+    assert_int_equal(sx_stats_failed(&b.r.stats), 0);
+    tear_down(&b);
+}
+
+static void windows_count_what_found_no_slot(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct sx_arrival a;
+    struct sx_load load = {.arrivals = &a};
+    set_up(&b, 1, 10 * SX_MS, 0); // 100/s
+    b.opts.duration_ns = b.opts.warmup_ns = 0;
+    b.opts.window_ns = 5 * SX_S;
+    sx_arrival_constant(&a, 300);
+    assert_int_equal(sx_run(b.target, &load, &b.opts, &b.r, NULL), SX_OK);
+    assert_true(b.r.stats.outcome[SX_OUTCOME_UNSENT] > 2000);
+    tear_down(&b);
+}
+
+static void a_run_ends_when_the_server_has_gone(void **state)
+{
+    (void)state;
+    const struct sx_queue_config config = {1, 64, 10 * SX_MS, 0, .gone_at = 10 * SX_S};
+    for (int windows = 0; windows < 2; windows++) {
+        struct bench b;
+        struct sx_load load = {.concurrency = 4};
+        struct sx_report r;
+        struct sx_err err = {0};
+        bool met = true;
+        set_up(&b, 1, 10 * SX_MS, 0); // the clock begins at 5 s
+        b.target->ops->destroy(b.target);
+        assert_int_equal(sx_queue_target_create(&config, &b.clock, &b.target), SX_OK);
+        b.opts.duration_ns = windows ? 0 : 600 * SX_S;
+        b.opts.window_ns = 100 * SX_S;
+        assert_int_equal(sx_run(b.target, &load, &b.opts, &b.r, NULL), SX_OK);
+        assert_true(b.r.unreachable);
+        near((double)b.r.stats.outcome[SX_OUTCOME_OK], 400, 0.02); // 4 s of 100/s
+        assert_true(b.r.stats.outcome[SX_OUTCOME_CONNECT] > 1000);
+        near(b.r.seconds, 9, 0.01); // 4 s answered, 5 s refused
+        tear_down(&b);
+
+        set_up(&b, 1, 10 * SX_MS, 0);
+        b.target->ops->destroy(b.target);
+        assert_int_equal(sx_queue_target_create(&config, &b.clock, &b.target), SX_OK);
+        b.opts.duration_ns = windows ? 0 : 600 * SX_S;
+        b.opts.window_ns = 100 * SX_S;
+        struct sx_measure m = measure_of(&b, &r, 40);
+        assert_int_equal(sx_measure_closed(&m, 4, &met, &err), SX_UNAVAILABLE);
+        assert_int_equal(m.series->n_points, 1); // what it did until then is kept
+        assert_false(m.series->points[0].met);
+        sx_report_fini(&r);
+        tear_down(&b);
+    }
+}
+
+/* --- searches -----------------------------------------------------------------------------------
+ */
 
 /* The p99 of an M/D/c queue, measured once over a long time, brackets what the search finds. */
 static void threshold_is_where_the_queue_says(void **state)
@@ -259,19 +342,44 @@ static void scenarios_give_their_metric(void **state)
     set_up(&b, 4, 10 * SX_MS, 0);
     struct sx_measure m = measure_of(&b, &r, 40);
     m.run.duration_ns = 600 * SX_S;
-    assert_int_equal(sx_measure_scenario(&m, SX_SCENARIO_SINGLE_STREAM, &err), SX_OK);
+    assert_int_equal(sx_measure_scenario(&m, SX_SCENARIO_SINGLE_STREAM, 0.02, &err), SX_OK);
     near(m.series->verdict.value, 10, 1e-9);
     assert_true(m.series->verdict.valid);
-    assert_int_equal(sx_measure_scenario(&m, SX_SCENARIO_MULTI_STREAM, &err), SX_OK);
+    assert_int_equal(sx_measure_scenario(&m, SX_SCENARIO_MULTI_STREAM, 0.02, &err), SX_OK);
     near(m.series->verdict.value, 20, 1e-9);
-    assert_int_equal(sx_measure_scenario(&m, SX_SCENARIO_OFFLINE, &err), SX_OK);
+    assert_int_equal(sx_measure_scenario(&m, SX_SCENARIO_OFFLINE, 0.02, &err), SX_OK);
     near(m.series->verdict.value, 400, 0.01);
     assert_true(m.series->verdict.valid);
     m.run.duration_ns = 60 * SX_S;
-    assert_int_equal(sx_measure_scenario(&m, SX_SCENARIO_SERVER, &err), SX_OK);
+    assert_int_equal(sx_measure_scenario(&m, SX_SCENARIO_SERVER, 0.02, &err), SX_OK);
     assert_true(m.series->verdict.value > 200 && m.series->verdict.value < 400);
     assert_false(m.series->verdict.valid);
     assert_non_null(strstr(m.series->verdict.reasons, "the full rules want 600 s"));
+    sx_report_fini(&r);
+    tear_down(&b);
+}
+
+/* 600 s of a slow model are fewer queries than the rules want. */
+static void scenarios_go_on_until_there_are_enough(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct sx_report r;
+    struct sx_err err = {0};
+    set_up(&b, 1, 2 * SX_S, 0);
+    struct sx_measure m = measure_of(&b, &r, 60000);
+    m.run.duration_ns = 600 * SX_S;
+    m.run.drain_ns = 300 * SX_S;
+    static const enum sx_scenario_kind kinds[] = {SX_SCENARIO_SINGLE_STREAM,
+                                                  SX_SCENARIO_MULTI_STREAM, SX_SCENARIO_SERVER,
+                                                  SX_SCENARIO_OFFLINE};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(sx_measure_scenario(&m, kinds[i], 0.2, &err), SX_OK);
+        if (!m.series->verdict.valid)
+            fail_msg("%s: %s", m.series->verdict.scenario, m.series->verdict.reasons);
+        if (kinds[i] != SX_SCENARIO_OFFLINE) /* which has no objective */
+            assert_true(m.series->points[m.series->n_points - 1].met);
+    }
     sx_report_fini(&r);
     tear_down(&b);
 }
@@ -304,8 +412,12 @@ int main(void)
         cmocka_unit_test(a_trace_ends_by_itself),
         cmocka_unit_test(a_group_takes_as_long_as_its_slowest),
         cmocka_unit_test(a_stop_reports_what_there_is),
+        cmocka_unit_test(windows_count_who_is_never_answered),
+        cmocka_unit_test(windows_count_what_found_no_slot),
+        cmocka_unit_test(a_run_ends_when_the_server_has_gone),
         cmocka_unit_test(threshold_is_where_the_queue_says),
         cmocka_unit_test(scenarios_give_their_metric),
+        cmocka_unit_test(scenarios_go_on_until_there_are_enough),
         cmocka_unit_test(early_stopping_needs_enough_queries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

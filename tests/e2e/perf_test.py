@@ -84,6 +84,32 @@ class Perf(unittest.TestCase):
         done = run("perf", "--compare", f"a={kept}", f"b={kept}", "--html", both)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertTrue(os.path.getsize(both))
+        judged = self.file("judged.json")
+        done = run("perf", self.model, "--objective", "10000", "--output", judged, *SHORT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        done = run("perf", "--compare", kept, judged, "--html", both)
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertIn("10000 ms", done.stderr)
+
+    def test_a_server_that_dies(self):
+        """What it did until then is reported, and the rest of the ten minutes is not waited for."""
+        kept = self.file("kept.json")
+        with Server([self.model], check=False) as server:
+            process = subprocess.Popen(
+                [PROGRAM, "perf", "-m", "mlp", "-u", server.url, "--concurrency-range", "2",
+                 "--duration", "600", "--warmup", "0", "-o", kept],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            name = 'nv_inference_request_success{model="mlp",version="1"}'
+            while server.metrics().get(name, 0) < 40:
+                self.assertIsNone(process.poll())
+            server.kill()
+            _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 4, err)
+        with open(kept, encoding="utf-8") as f:
+            [point] = json.load(f)["series"][0]["points"]
+        self.assertGreaterEqual(point["requests"]["ok"], 40)
+        self.assertGreater(point["requests"]["connect"], 0)
+        self.assertFalse(point["met"])
 
     def test_verdicts(self):
         self.points(self.model, "--objective", "10000", *SHORT)
@@ -104,6 +130,9 @@ class Perf(unittest.TestCase):
                 self.assertGreater(p["requests"]["ok"], 0)
 
     def test_mistakes(self):
+        trace = self.file("dates")
+        with open(trace, "w", encoding="utf-8") as f:
+            f.write("1764460000\n1764460001\n")
         for arguments, code, word in (
             (["-m", "x", "-u", "127.0.0.1:1"], 4, "127.0.0.1:1"),
             ([self.file("missing.onnx")], 3, "missing.onnx"),
@@ -112,6 +141,17 @@ class Perf(unittest.TestCase):
             ([self.model, "--scenario", "Nothing"], 2, "Nothing"),
             ([self.model, "--concurrency-range", "1:x"], 2, "1:x"),
             ([], 2, "FILE.onnx"),
+            ([self.model, "-m", "mlp"], 2, "in this process"),
+            ([self.model, "-p", "0"], 2, "-p"),
+            ([self.model, "--timeout", "0"], 2, "--timeout"),
+            ([self.model, "--concurrency-range", "8:1"], 2, "8:1"),
+            ([self.model, "--concurrency-range", "100000"], 2, "65535"),
+            ([self.model, "--request-rate-range", "1", "--max-connections", "4294967296"], 2, "65535"),
+            ([self.model, "--measurement-mode", "sometimes"], 2, "count_windows"),
+            ([self.model, "--json=1"], 2, "takes no value"),
+            ([self.model, "--trace", trace, "--trace-unit", "ns"], 2, "'ns'"),
+            ([self.model, "--trace", trace], 3, "from the start of the run"),
+            ([self.model, "-o", "/nowhere/r.json"], 3, "/nowhere/r.json"),
         ):
             with self.subTest(arguments):
                 done = run("perf", *arguments)
