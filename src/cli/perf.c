@@ -7,7 +7,6 @@
  * a sweep (of concurrencies, rates or one trace), a search (--binary-search, --find-threshold),
  * an MLPerf scenario, or a comparison of earlier results.
  */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +19,7 @@
 #include "cli/perf_int.h"
 #include "perf/measure.h"
 
-#define NAME      "staronnx perf"
-#define MAX_SLOTS 65535 /* requests in flight */
+#define NAME "staronnx perf"
 
 static volatile sig_atomic_t interrupted;
 
@@ -31,20 +29,6 @@ static void on_signal(int sig)
         _exit(128 + sig); // asked twice
     interrupted = 1;
 }
-
-struct perf {
-    struct sx_perf_target_options target;
-    const char *concurrency, *rate, *distribution, *intervals, *trace, *trace_unit, *trace_counts;
-    double gamma_shape;
-    const char *protocol, *name, *title, *scenario;
-    bool json, compare, binary_search, find_threshold, quiet;
-    const char *json_file, *html, *csv;
-    double warmup, duration, min_duration, interval_ms, stability, percentile, objective, latency;
-    double timeout, precision;
-    uint64_t requests, window_requests, max_trials, connections, seed, batch, priority,
-        server_timeout;
-    const char *mode;
-};
 
 static const char details[] =
     "Examples:\n"
@@ -69,34 +53,16 @@ static const char details[] =
     "in a search, or a sweep that -l ends: no load held.  130: interrupted, and what was measured\n"
     "until then is printed.\n";
 
-static bool parse_arrivals(const struct perf *p, struct sx_plan_load *l, const struct sx_usage *u,
-                           int *code)
-{
-    l->seed = p->seed;
-    l->shape = p->gamma_shape;
-    if (strcmp(p->distribution, "poisson") == 0)
-        l->kind = SX_ARRIVAL_POISSON;
-    else if (strcmp(p->distribution, "constant") == 0)
-        l->kind = SX_ARRIVAL_CONSTANT;
-    else if (strcmp(p->distribution, "gamma") == 0)
-        l->kind = SX_ARRIVAL_GAMMA;
-    else
-        *code = sx_usage_error(u, "--request-distribution '%s': constant, poisson or gamma",
-                               p->distribution);
-    return *code < 0;
-}
-
 /* --- what can be measured -----------------------------------------------------------------------
  */
 
 struct job {
-    const struct perf *p;
+    const struct sx_perf_args *p;
     struct sx_measure m;
     struct sx_report report;
     struct sx_perf_progress progress;
-    struct sx_perf_range closed, open;
+    struct sx_perf_asked asked;
     struct sx_arrival trace;
-    enum sx_scenario_kind scenario;
 };
 
 static void begin_load(void *arg, enum sx_load_kind kind, double load)
@@ -150,15 +116,15 @@ static enum sx_rc search(struct job *j, const struct sx_perf_range *r, bool clos
 
 static enum sx_rc measure(struct job *j, struct sx_err *err)
 {
-    const struct perf *p = j->p;
+    const struct sx_perf_args *p = j->p;
     if (p->scenario)
-        return sx_measure_scenario(&j->m, j->scenario, p->precision / 100, err);
+        return sx_measure_scenario(&j->m, j->asked.scenario, p->precision / 100, err);
     if (p->find_threshold)
         return sx_measure_threshold(&j->m, "congestion threshold", p->precision / 100, err);
     if (j->trace.n_times)
         return sx_measure_trace(&j->m, &j->trace, err);
     bool closed = p->rate == NULL;
-    const struct sx_perf_range *r = closed ? &j->closed : &j->open;
+    const struct sx_perf_range *r = closed ? &j->asked.closed : &j->asked.open;
     return p->binary_search ? search(j, r, closed, err) : sweep(j, r, closed, err);
 }
 
@@ -185,7 +151,7 @@ static enum sx_rc write_file(const char *path,
     return rc;
 }
 
-static enum sx_rc write_reports(const struct perf *p, const struct sx_report *r)
+static enum sx_rc write_reports(const struct sx_perf_args *p, const struct sx_report *r)
 {
     const struct {
         const char *path;
@@ -210,7 +176,7 @@ static enum sx_rc write_reports(const struct perf *p, const struct sx_report *r)
     return rc;
 }
 
-static int verdict(const struct perf *p, const struct sx_series *s)
+static int verdict(const struct sx_perf_args *p, const struct sx_series *s)
 {
     bool any = false, all = s->n_points > 0;
     for (size_t i = 0; i < s->n_points; i++) {
@@ -224,7 +190,7 @@ static int verdict(const struct perf *p, const struct sx_series *s)
     return (p->latency > 0 ? any : all) ? SX_EXIT_OK : SX_EXIT_FAILED;
 }
 
-static int compare(const struct perf *p, const struct sx_texts *files)
+static int compare(const struct sx_perf_args *p, const struct sx_texts *files)
 {
     struct sx_err err = {0};
     enum sx_rc rc = sx_report_compare(files->item, files->count, p->title, p->html, &err);
@@ -245,7 +211,7 @@ static uint64_t seconds(double s)
 
 static void set_run_options(struct job *j)
 {
-    const struct perf *p = j->p;
+    const struct sx_perf_args *p = j->p;
     struct sx_run_opts *o = &j->m.run;
     bool fixed = p->find_threshold || j->trace.n_times;
     double duration = p->scenario                  ? p->min_duration
@@ -285,7 +251,7 @@ static void join_command(char *to, size_t size, int argc, char **argv)
     }
 }
 
-static void describe_load(const struct perf *p, char *to, size_t size)
+static void describe_load(const struct sx_perf_args *p, char *to, size_t size)
 {
     if (p->scenario)
         snprintf(to, size, "MLPerf %s", p->scenario);
@@ -306,14 +272,14 @@ static void describe_load(const struct perf *p, char *to, size_t size)
 
 static int run(struct job *j, int argc, char **argv)
 {
-    const struct perf *p = j->p;
+    const struct sx_perf_args *p = j->p;
     struct sx_err err = {0};
     struct sx_perf_opened opened = {0};
     sx_report_init(&j->report);
     j->report.objective_ms = p->objective > 0 ? p->objective : p->latency;
     j->report.percentile = p->percentile > 0 ? p->percentile : 99;
-    if (p->scenario && sx_scenario(j->scenario)->percentile > 0)
-        j->report.percentile = sx_scenario(j->scenario)->percentile;
+    if (p->scenario && sx_scenario(j->asked.scenario)->percentile > 0)
+        j->report.percentile = sx_scenario(j->asked.scenario)->percentile;
     enum sx_rc rc = p->target.model_path ? sx_perf_open_inproc(&p->target, &opened, &err)
                                          : sx_perf_open_http(&p->target, &opened, &err);
     if (rc) {
@@ -336,6 +302,7 @@ static int run(struct job *j, int argc, char **argv)
         j->m.begin = begin_load;
         j->m.end = end_load;
         j->m.arg = j;
+        j->m.load = j->asked.arrivals;
         set_run_options(j);
         signal(SIGINT, on_signal);
         signal(SIGTERM, on_signal);
@@ -355,134 +322,11 @@ static int run(struct job *j, int argc, char **argv)
     return code;
 }
 
-/* A report that could not be written would only be known after the measurement. */
-static int check_file(const struct sx_usage *u, const char *option, const char *path)
-{
-    char dir[4096];
-    const char *slash = path ? strrchr(path, '/') : NULL;
-    if (!path)
-        return -1;
-    int len = slash == path ? 1 : slash ? (int)(slash - path) : 1;
-    snprintf(dir, sizeof dir, "%.*s", len, slash ? path : ".");
-    if (access(path, F_OK) == 0 ? access(path, W_OK) == 0 : access(dir, W_OK) == 0)
-        return -1;
-    fprintf(stderr, "%s: %s %s: cannot be written: %s\n", u->name, option, path, strerror(errno));
-    return SX_EXIT_INPUT;
-}
-
-/* What of these is said means nothing beside a model in this process. */
-static const char *server_option(const struct perf *p)
-{
-    return p->target.model          ? "-m"
-           : p->target.version      ? "-x"
-           : p->target.url          ? "-u"
-           : p->priority            ? "--priority"
-           : p->target.json_tensors ? "--json-tensors"
-                                    : NULL;
-}
-
-/* 0: none of the three. */
-static uint64_t trace_unit(const struct perf *p)
-{
-    return strcmp(p->trace_unit, "ms") == 0   ? SX_MS
-           : strcmp(p->trace_unit, "us") == 0 ? SX_US
-           : strcmp(p->trace_unit, "s") == 0  ? SX_S
-                                              : 0;
-}
-
-/* Numbers that no option's kind rules out. */
-static int check_values(struct perf *p, const struct sx_usage *u)
-{
-    if (p->percentile > 0 && p->percentile >= 100)
-        return sx_usage_error(u, "--percentile %g is not below 100", p->percentile);
-    if (p->target.batch == 0 || p->max_trials == 0)
-        return sx_usage_error(u, "-b and -r are at least 1");
-    if (p->connections == 0 || p->connections > MAX_SLOTS)
-        return sx_usage_error(u, "--max-connections %llu is not from 1 to %d",
-                              (unsigned long long)p->connections, MAX_SLOTS);
-    if (p->gamma_shape <= 0)
-        return sx_usage_error(u, "--gamma-shape must be above 0");
-    if (p->timeout <= 0)
-        return sx_usage_error(u, "--timeout must be above 0: who waits for ever measures nothing");
-    if (strcmp(p->mode, "count_windows") == 0)
-        p->window_requests = p->window_requests ? p->window_requests : 50;
-    else if (strcmp(p->mode, "time_windows") != 0)
-        return sx_usage_error(u, "--measurement-mode '%s': time_windows or count_windows", p->mode);
-    if (p->interval_ms <= 0 && !p->window_requests)
-        return sx_usage_error(u, "-p must be above 0: a window needs a length");
-    if (!trace_unit(p))
-        return sx_usage_error(u, "--trace-unit '%s': s, ms or us", p->trace_unit);
-    return -1;
-}
-
-/* Everything that can be wrong before anything is started; -1 to go on. */
-static int check(struct job *j, struct perf *p, const struct sx_usage *u,
-                 const struct sx_texts *operands)
-{
-    int code = -1;
-    bool whole_ok = sx_perf_range_parse(p->concurrency ? p->concurrency : "1", true, &j->closed);
-    int loads = (p->concurrency != NULL) + (p->rate != NULL) + (p->intervals != NULL) +
-                (p->trace != NULL) + (p->trace_counts != NULL) + (p->scenario != NULL) +
-                p->find_threshold;
-    if (p->compare) {
-        if (operands->count == 0 || !p->html)
-            return sx_usage_error(u, "--compare takes JSON results and --html FILE");
-        return -1;
-    }
-    if (operands->count > 1)
-        return sx_usage_error(u, "one model at a time ('%s')", operands->item[1]);
-    if (operands->count == 1)
-        p->target.model_path = operands->item[0];
-    if (p->target.model_path && server_option(p))
-        return sx_usage_error(u, "%s is of a server, but '%s' runs in this process",
-                              server_option(p), p->target.model_path);
-    if (!p->target.url)
-        p->target.url = "localhost:8000";
-    if (!p->target.model && !p->target.model_path)
-        return sx_usage_error(u,
-                              "-m MODEL (on a server) or FILE.onnx (in this process) is missing");
-    if (strcmp(p->protocol, "http") != 0)
-        return sx_usage_error(u, "-i '%s': only http is supported", p->protocol);
-    if (loads > 1)
-        return sx_usage_error(u, "more than one kind of load");
-    if (!whole_ok)
-        return sx_usage_error(u, "--concurrency-range '%s' is not START[:END[:STEP]], from 1 up",
-                              p->concurrency);
-    if (p->rate && !sx_perf_range_parse(p->rate, false, &j->open))
-        return sx_usage_error(u, "--request-rate-range '%s' is not START[:END[:STEP]], upwards",
-                              p->rate);
-    if (p->scenario && !sx_scenario_find(p->scenario, &j->scenario))
-        return sx_usage_error(u, "--scenario '%s': SingleStream, MultiStream, Server or Offline",
-                              p->scenario);
-    bool judged = p->objective > 0 || p->latency > 0;
-    if (!judged && (p->find_threshold || p->binary_search ||
-                    (p->scenario && j->scenario == SX_SCENARIO_SERVER)))
-        return sx_usage_error(u, "a search needs --objective MS");
-    const struct sx_perf_range *r = p->rate ? &j->open : &j->closed;
-    if (p->binary_search && (r->end <= r->start || loads == 0 || (!p->rate && !p->concurrency)))
-        return sx_usage_error(u, "--binary-search needs a range START:END");
-    if (r->end <= 0 && p->latency <= 0)
-        return sx_usage_error(u, "an open range ends at -l MS, which is missing");
-    if (p->concurrency && (j->closed.start > MAX_SLOTS || j->closed.end > MAX_SLOTS))
-        return sx_usage_error(u, "--concurrency-range %s: at most %d", p->concurrency, MAX_SLOTS);
-    if ((code = check_values(p, u)) >= 0 || (code = check_file(u, "-o", p->json_file)) >= 0 ||
-        (code = check_file(u, "-f", p->csv)) >= 0 || (code = check_file(u, "--html", p->html)) >= 0)
-        return code;
-    if (!parse_arrivals(p, &j->m.load, u, &code))
-        return code;
-    uint32_t slots = (uint32_t)p->connections;
-    if (!p->rate && !p->intervals && !p->trace && !p->trace_counts && !p->scenario &&
-        !p->find_threshold && j->closed.end > 0)
-        slots = (uint32_t)j->closed.end;
-    p->target.slots = slots;
-    return -1;
-}
-
-static enum sx_rc read_trace(struct job *j, const struct perf *p, struct sx_err *err)
+static enum sx_rc read_trace(struct job *j, const struct sx_perf_args *p, struct sx_err *err)
 {
     if (p->trace)
-        return sx_arrival_file(&j->trace, p->trace, SX_TRACE_TIMES, trace_unit(p), false, p->seed,
-                               err);
+        return sx_arrival_file(&j->trace, p->trace, SX_TRACE_TIMES, j->asked.trace_unit, false,
+                               p->seed, err);
     if (p->intervals)
         return sx_arrival_file(&j->trace, p->intervals, SX_TRACE_GAPS, SX_US, p->duration > 0,
                                p->seed, err);
@@ -494,7 +338,7 @@ static enum sx_rc read_trace(struct job *j, const struct perf *p, struct sx_err 
 
 int sx_cmd_perf(int argc, char **argv)
 {
-    struct perf p = {
+    struct sx_perf_args p = {
         .target = {.input_data = "random", .batch = 1},
         .distribution = "poisson",
         .trace_unit = "s",
@@ -615,7 +459,7 @@ int sx_cmd_perf(int argc, char **argv)
     struct job j = {.p = &p};
     int code = sx_options_parse(&usage, argc, argv, &operands);
     if (code < 0)
-        code = check(&j, &p, &usage, &operands);
+        code = sx_perf_check(&p, &usage, &operands, &j.asked);
     if (code < 0 && p.compare)
         code = compare(&p, &operands);
     if (code < 0) {

@@ -13,6 +13,7 @@
 #include "base/rc.h"
 #include "cli/options.h"
 #include "perf/dataset.h"
+#include "perf/measure.h"
 #include "perf/report.h"
 #include "perf/target.h"
 
@@ -48,6 +49,47 @@ enum sx_rc sx_perf_open_inproc(const struct sx_perf_target_options *o, struct sx
 enum sx_rc sx_perf_dataset(const struct sx_perf_target_options *o, struct sx_model_info *info,
                            struct sx_dataset *ret, struct sx_err *err);
 
+/* --- ranges -------------------------------------------------------------------------------------
+ */
+
+struct sx_perf_range {
+    double start, end, step; /* end 0: open */
+};
+
+/* "start[:end[:step]]" of positive numbers; false when it is not that. */
+bool sx_perf_range_parse(const char *text, bool whole, struct sx_perf_range *ret);
+
+/* --- the command line ---------------------------------------------------------------------------
+ */
+
+/* What the command line says. */
+struct sx_perf_args {
+    struct sx_perf_target_options target;
+    const char *concurrency, *rate, *distribution, *intervals, *trace, *trace_unit, *trace_counts;
+    double gamma_shape;
+    const char *protocol, *name, *title, *scenario;
+    bool json, compare, binary_search, find_threshold, quiet;
+    const char *json_file, *html, *csv;
+    double warmup, duration, min_duration, interval_ms, stability, percentile, objective, latency;
+    double timeout, precision;
+    uint64_t requests, window_requests, max_trials, connections, seed, batch, priority,
+        server_timeout;
+    const char *mode;
+};
+
+/* What of it had to be read. */
+struct sx_perf_asked {
+    struct sx_perf_range closed, open;
+    struct sx_plan_load arrivals;
+    enum sx_scenario_kind scenario;
+    uint64_t trace_unit; /* ns */
+};
+
+/* Everything that can be wrong before anything is started: -1 to go on, else the exit status, and
+ * it has been said.  Completes `args`. */
+int sx_perf_check(struct sx_perf_args *args, const struct sx_usage *usage,
+                  const struct sx_texts *operands, struct sx_perf_asked *ret);
+
 /* --- the progress line --------------------------------------------------------------------------
  */
 
@@ -61,15 +103,5 @@ void sx_perf_progress_begin(struct sx_perf_progress *p, enum sx_load_kind kind, 
 void sx_perf_progress_show(void *progress, const struct sx_progress *p);
 /* Clear the line, so that something else can be printed. */
 void sx_perf_progress_end(struct sx_perf_progress *p);
-
-/* --- ranges -------------------------------------------------------------------------------------
- */
-
-struct sx_perf_range {
-    double start, end, step; /* end 0: open */
-};
-
-/* "start[:end[:step]]" of positive numbers; false when it is not that. */
-bool sx_perf_range_parse(const char *text, bool whole, struct sx_perf_range *ret);
 
 #endif
