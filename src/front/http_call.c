@@ -109,11 +109,8 @@ static enum sx_rc fail_too_large(struct call *call, unsigned long long size)
 static enum sx_rc read_headers(struct call *call)
 {
     const char *value = header(call, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    call->has_length = false;
-    call->content_length = 0;
-    call->json_len = -1;
-    call->begun_ns = sx_now();
-    if (value) {
+    /* a transfer coding has the last word on where the body ends (RFC 9112, 6.3) */
+    if (value && !header(call, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
         int64_t n = parse_length(value); /* MHD has checked it */
         call->has_length = n >= 0;
         call->content_length = n >= 0 ? (size_t)n : 0;
@@ -171,6 +168,10 @@ struct call *sx_call_begin(struct sx_httpd *h, struct MHD_Connection *connection
     call->status = 0;
     call->err.rc = SX_OK;
     call->body_at = call->body_len = call->discarded = call->received = call->low_mark = 0;
+    call->has_length = false;
+    call->content_length = 0;
+    call->json_len = -1;
+    call->begun_ns = sx_now();
     call->target.route = ROUTE_ERROR;
     enum sx_rc rc = sx_route(method, url, &call->target);
     if (rc == SX_NOT_FOUND)

@@ -363,6 +363,64 @@ static void test_chunked(void **state)
     sx_sbuf_free(&r.text);
 }
 
+/* A call is recycled: what the last request said of its length says nothing of the next one's. */
+static void test_recycled(void **state)
+{
+    (void)state;
+    enum { LARGE = 1 << 20 };
+    struct reply r = {0};
+    struct sx_sbuf s = {0};
+    char *zeros = calloc(1, LARGE);
+    post(&s, "/v2/models/big/infer", "Inference-Header-Content-Length: 0\r\n", zeros, LARGE);
+    int fd = dial(f.port);
+    give(fd, s.data, s.len);
+    assert_true(receive(fd, &r));
+    assert_int_equal(r.status, 200);
+    sx_sbuf_clear(&s);
+    post(&s, "/v2/nowhere", "", zeros, 20000);
+    free(zeros);
+    give(fd, s.data, s.len / 2);
+    give(fd, s.data + s.len / 2, s.len - s.len / 2);
+    assert_true(receive(fd, &r));
+    assert_int_equal(r.status, 404);
+    give(fd, "GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n", 30);
+    assert_true(receive(fd, &r));
+    assert_int_equal(r.status, 200);
+    close(fd);
+    sx_sbuf_free(&s);
+    sx_sbuf_free(&r.text);
+}
+
+/* A chunked body ends where its chunks do, whatever a Content-Length says. */
+static void test_chunked_with_length(void **state)
+{
+    (void)state;
+    static const char *const lengths[] = {"300000", "2", "99999999"};
+    struct reply r = {0};
+    struct sx_sbuf s = {0};
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
+        sx_sbuf_clear(&s);
+        sx_sbuf_printf(&s,
+                       "POST " QUICK " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                       "Content-Length: %s\r\nInference-Header-Content-Length: %zu\r\n\r\n",
+                       lengths[i], strlen(QUICK_JSON));
+        for (size_t at = 0, len = strlen(QUICK_JSON), n; at < len; at += n) {
+            n = len - at < 9 ? len - at : 9;
+            sx_sbuf_printf(&s, "%zx\r\n%.9s\r\n", n, &QUICK_JSON[at]);
+        }
+        sx_sbuf_puts(&s, "0\r\n\r\n");
+        int fd = dial(f.port);
+        for (size_t at = 0; at < s.len; at += 50)
+            give(fd, s.data + at, s.len - at < 50 ? s.len - at : 50);
+        assert_true(receive(fd, &r));
+        if (r.status != 200)
+            fail_msg("%s", r.text.data);
+        close(fd);
+    }
+    sx_sbuf_free(&s);
+    sx_sbuf_free(&r.text);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -715,6 +773,8 @@ int main(void)
         cmocka_unit_test(test_infer_json),
         cmocka_unit_test(test_infer_binary),
         cmocka_unit_test(test_chunked),
+        cmocka_unit_test(test_recycled),
+        cmocka_unit_test(test_chunked_with_length),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_binary_to_json),
         cmocka_unit_test(test_gone),
