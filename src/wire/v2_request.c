@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "wire/v2_int.h"
 
+#define MAX_ID 1024 /* bytes: an id is kept outside the pool and its limit */
+
 /* --- outputs and parameters ---------------------------------------------------------- */
 
 static bool add_want(struct sx_v2_call *c, uint32_t port, int binary)
@@ -108,6 +110,9 @@ static enum sx_rc read_id(struct sx_v2_reader *r)
     struct sx_json_string id;
     if (!sx_json_get_string(&r->j, &id))
         return sx_v2_syntax(r);
+    if (id.len > MAX_ID)
+        return sx_fail(r->err, SX_INVALID, "the request's id has %zu bytes, at most %d are allowed",
+                       id.len, MAX_ID);
     sx_sbuf_clear(&r->call->id);
     sx_sbuf_add(&r->call->id, id.data, id.len);
     r->call->has_id = id.len > 0;

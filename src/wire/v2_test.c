@@ -388,6 +388,21 @@ static void test_answer(void **state)
     clear();
 }
 
+static void test_id(void **state)
+{
+    (void)state;
+    char id[1026] = "", text[2048];
+    memset(id, 'x', sizeof(id) - 2);
+    snprintf(text, sizeof(text), "{\"id\":\"%s\",\"inputs\":[" A "]}", id);
+    assert_int_equal(read_json(text), SX_OK);
+    assert_string_equal(call.id.data, id);
+    id[sizeof(id) - 2] = 'x';
+    snprintf(text, sizeof(text), "{\"id\":\"%s\",\"inputs\":[" A "]}", id);
+    assert_int_equal(read_json(text), SX_INVALID);
+    assert_string_equal(err.message, "the request's id has 1025 bytes, at most 1024 are allowed");
+    clear();
+}
+
 /* Whatever the bytes are: an answer, in bounds, and nothing lost. */
 static void test_mutations(void **state)
 {
@@ -435,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_json),   cmocka_unit_test(test_refused),
         cmocka_unit_test(test_binary), cmocka_unit_test(test_raw),
         cmocka_unit_test(test_answer), cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_id),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
