@@ -13,6 +13,7 @@
 #define MAX_SMALL_BODY (1u << 20)   /* of requests that are not infer */
 #define MAX_DISCARD    (256u << 20) /* of a body that is refused: read so that the client listens */
 #define FIRST_CHUNK    (64u << 10)
+#define FIRST_ROOM     (1u << 20)   /* a body up to this size is allocated once */
 #define LARGE_BODY     (256u << 10) /* comes in pieces that are worth waking up for, */
 #define LARGE_PIECE    (128u << 10) /* such as this */
 #define PRECHECK_BODY  (64u << 10)  /* smaller ones cost no more than asking */
@@ -190,17 +191,20 @@ struct call *sx_call_begin(struct sx_httpd *h, struct MHD_Connection *connection
 
 /* --- body ---------------------------------------------------------------------------- */
 
-/* Room for the whole body when its length is known, so that it is allocated once; else double. */
+/* Room for the whole body when its length is known, but no more than a client has earned by what
+ * it has sent: lengths are free to promise.  Else double. */
 static bool reserve_body(struct call *call, size_t size)
 {
     struct sx_pool *pool = sx_server_pool(call->httpd->config.server);
     size_t need = call->body_len + size;
     if (call->body && call->body_at + need <= call->body->size)
         return true;
-    if (call->has_length && call->content_length > need)
-        need = call->content_length;
-    else if (!call->has_length)
+    if (call->has_length && call->content_length > need) {
+        size_t room = need < FIRST_ROOM / 4 ? FIRST_ROOM : 4 * need;
+        need = call->content_length < room ? call->content_length : room;
+    } else if (!call->has_length) {
         need = need < FIRST_CHUNK ? FIRST_CHUNK : 2 * need;
+    }
     /* the byte after the JSON begins an aligned line */
     call->body_at = call->json_len > 0
                         ? (SX_BUF_ALIGN - (size_t)call->json_len % SX_BUF_ALIGN) % SX_BUF_ALIGN

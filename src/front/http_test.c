@@ -25,6 +25,7 @@
 #include "base/sbuf.h"
 #include "front/http.h"
 #include "serve/server.h"
+#include "tensor/tensor.h"
 
 static struct {
     char dir[64];
@@ -387,6 +388,42 @@ static void test_recycled(void **state)
     assert_true(receive(fd, &r));
     assert_int_equal(r.status, 200);
     close(fd);
+    sx_sbuf_free(&s);
+    sx_sbuf_free(&r.text);
+}
+
+/* A length that is only promised reserves little; what comes gets its place. */
+static void test_promised(void **state)
+{
+    (void)state;
+    enum { N = 900000 };
+    struct reply r = {0};
+    struct sx_sbuf s = {0};
+    struct sx_pool *pool = sx_server_pool(f.server);
+    float *x = calloc(N, sizeof(*x));
+    for (size_t i = 0; i < N; i++)
+        x[i] = (float)i;
+    post(&s, "/v2/models/big/infer", "Inference-Header-Content-Length: 0\r\n", x, N * sizeof(*x));
+    size_t head = s.len - N * sizeof(*x), bytes = 0; /* in use */
+    uint64_t until = sx_now() + 10 * SX_S;
+    int fd = dial(f.port);
+    give(fd, s.data, head + 1);
+    while (bytes < 1 << 20 && sx_now() < until) {
+        sx_pool_trim(pool);
+        bytes = sx_pool_bytes(pool);
+    }
+    assert_in_range(bytes, 1 << 20, (2 << 20) - 1);
+    give(fd, s.data + head + 1, s.len - head - 1);
+    assert_true(receive(fd, &r));
+    assert_int_equal(r.status, 200);
+    const char *y = r.body + r.body_len - N * sizeof(*x);
+    for (size_t i = 0; i < N; i += 997) {
+        float v;
+        memcpy(&v, y + i * sizeof(v), sizeof(v));
+        assert_true(v == 2 * (float)i + 1);
+    }
+    close(fd);
+    free(x);
     sx_sbuf_free(&s);
     sx_sbuf_free(&r.text);
 }
@@ -774,6 +811,7 @@ int main(void)
         cmocka_unit_test(test_infer_binary),
         cmocka_unit_test(test_chunked),
         cmocka_unit_test(test_recycled),
+        cmocka_unit_test(test_promised),
         cmocka_unit_test(test_chunked_with_length),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_binary_to_json),
