@@ -74,6 +74,10 @@ static void set_defaults(struct sx_httpd_config *c)
         c->threads = cores < 1 ? 1 : cores > 8 ? 8 : (unsigned)cores;
     if (c->max_body == 0)
         c->max_body = (size_t)64 << 20;
+    if (c->max_json == 0) {
+        size_t limit = sx_pool_limit(sx_server_pool(c->server));
+        c->max_json = limit ? limit / 4 : SIZE_MAX;
+    }
     if (c->max_connections == 0)
         c->max_connections = 4096;
     if (c->max_connections < c->threads)

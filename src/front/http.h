@@ -30,6 +30,7 @@ struct sx_httpd_config {
     uint16_t port;            /* 0: any free one, see sx_httpd_port */
     unsigned threads;         /* 0: one per core, at most 8 */
     size_t max_body;          /* bytes of a request's body; 0: 64 MiB */
+    size_t max_json;          /* bytes of large JSON answers under way; 0: the pool's limit / 4 */
     unsigned max_connections; /* further ones wait in the backlog; 0: 4096 */
     unsigned idle_timeout_s;  /* a connection that is silent for so long is closed; 0: 60 */
 };

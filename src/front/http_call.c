@@ -59,6 +59,7 @@ void sx_call_unref(struct call *call)
     }
     sx_model_unref(&call->model);
     sx_buffer_unref(&call->body);
+    sx_reply_uncount(call);
     sx_v2_call_clear(&call->v2);
     call->connection = NULL;
     pthread_mutex_lock(&h->lock);

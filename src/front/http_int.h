@@ -75,6 +75,7 @@ struct call {
     struct sx_model *model;
     struct sx_v2_model v2_model;
     struct sx_v2_call v2;
+    size_t counted; /* bytes of v2.json in httpd->json_bytes */
     struct sx_request *request;
 
     /* guard: httpd->lock */
@@ -100,8 +101,9 @@ struct sx_httpd {
     unsigned n_loops;
     uint16_t port;
     atomic_bool stopping;
-    atomic_uint active;    /* calls between the first callback and the last */
-    atomic_uint suspended; /* connections between suspend and the end of resume */
+    atomic_uint active;       /* calls between the first callback and the last */
+    atomic_uint suspended;    /* connections between suspend and the end of resume */
+    atomic_size_t json_bytes; /* of large JSON answers that are being sent */
 
     pthread_mutex_t lock;
     struct sx_list free_calls;
@@ -130,6 +132,8 @@ void sx_call_free(struct call *call);
 
 /* Queue the error in call->err, or the document in call->v2.json, or the inference's answer. */
 enum MHD_Result sx_reply(struct call *call);
+/* The JSON has been sent, or is thrown away. */
+void sx_reply_uncount(struct call *call);
 
 /* --- routes.c ------------------------------------------------------------------------------------
  */

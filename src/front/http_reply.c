@@ -71,11 +71,38 @@ static void add_headers(struct call *call, struct MHD_Response *response, size_t
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 }
 
+void sx_reply_uncount(struct call *call)
+{
+    if (call->counted)
+        atomic_fetch_sub_explicit(&call->httpd->json_bytes, call->counted, memory_order_relaxed);
+    call->counted = 0;
+}
+
+/* JSON is outside the pool and its limit: without one, clients that ask for much and read slowly
+ * would take all memory. */
+static void count_json(struct call *call)
+{
+    struct sx_httpd *h = call->httpd;
+    size_t bytes = call->v2.json.cap;
+    if (bytes <= SX_V2_KEEP_BYTES)
+        return;
+    call->counted = bytes;
+    if (atomic_fetch_add_explicit(&h->json_bytes, bytes, memory_order_relaxed) + bytes <=
+        h->config.max_json)
+        return;
+    sx_reply_uncount(call);
+    sx_sbuf_free(&call->v2.json);
+    sx_fail(&call->err, SX_NO_MEMORY, "no memory for an answer of %zu bytes of JSON", bytes);
+    sx_hint(&call->err, "ask for its outputs with \"binary_data\": true");
+}
+
 enum MHD_Result sx_reply(struct call *call)
 {
     struct sx_v2_call *v = &call->v2;
     if (!call->err.rc && call->request)
         sx_v2_write_infer(v, &call->v2_model, call->request->outputs, &call->err);
+    if (!call->err.rc)
+        count_json(call);
     if (call->err.rc)
         write_error(call, &call->err);
     else if (!call->status)

@@ -533,6 +533,44 @@ static void test_binary_to_json(void **state)
     sx_sbuf_free(&r.text);
 }
 
+/* The answer to `n` ones for `big`, in JSON unless `parameters` say otherwise. */
+static int ask_ones(int fd, int n, const char *parameters, struct reply *r)
+{
+    struct sx_sbuf json = {0}, s = {0};
+    sx_sbuf_printf(&json,
+                   "{%s\"inputs\":[{\"name\":\"x\",\"shape\":[%d],\"datatype\":\"FP32\","
+                   "\"data\":[1",
+                   parameters, n);
+    for (int i = 1; i < n; i++)
+        sx_sbuf_puts(&json, ",1");
+    sx_sbuf_puts(&json, "]}]}");
+    post(&s, "/v2/models/big/infer", "", json.data, json.len);
+    give(fd, s.data, s.len);
+    assert_true(receive(fd, r));
+    sx_sbuf_free(&json);
+    sx_sbuf_free(&s);
+    return r->status;
+}
+
+/* Large JSON answers are bounded together; what one took is there for the next. */
+static void test_json_bound(void **state)
+{
+    (void)state;
+    struct reply r = {0};
+    struct sx_httpd *h;
+    struct sx_httpd_config c = {.server = f.server, .max_json = 1 << 18};
+    assert_int_equal(sx_httpd_create(&c, &h, NULL), SX_OK);
+    int fd = dial(sx_httpd_port(h));
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(ask_ones(fd, 20000, "", &r), 200); /* 80 KB each */
+    assert_int_equal(ask_ones(fd, 90000, "", &r), 503);
+    has(&r, "of JSON; ask for its outputs with \\\"binary_data\\\": true");
+    assert_int_equal(ask_ones(fd, 90000, "\"parameters\":{\"binary_data_output\":true},", &r), 200);
+    close(fd);
+    sx_httpd_destroy(h);
+    sx_sbuf_free(&r.text);
+}
+
 static struct sx_model_stats *stats_of(const char *name)
 {
     struct sx_model *model;
@@ -815,6 +853,7 @@ int main(void)
         cmocka_unit_test(test_chunked_with_length),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_binary_to_json),
+        cmocka_unit_test(test_json_bound),
         cmocka_unit_test(test_gone),
         cmocka_unit_test(test_half_closed),
         cmocka_unit_test(test_timeout),

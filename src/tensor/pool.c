@@ -143,10 +143,15 @@ void sx_pool_set_limit(struct sx_pool *pool, size_t bytes)
     atomic_store_explicit(&pool->limit, bytes, memory_order_relaxed);
 }
 
+size_t sx_pool_limit(struct sx_pool *pool)
+{
+    return atomic_load_explicit(&pool->limit, memory_order_relaxed);
+}
+
 /* Count `size` more bytes, unless that is over the limit. */
 static bool reserve(struct sx_pool *pool, size_t size)
 {
-    size_t limit = atomic_load_explicit(&pool->limit, memory_order_relaxed);
+    size_t limit = sx_pool_limit(pool);
     size_t was = atomic_fetch_add_explicit(&pool->bytes, size, memory_order_relaxed);
     if (!limit || (size <= limit && was <= limit - size))
         return true;

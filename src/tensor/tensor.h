@@ -52,6 +52,7 @@ struct sx_buffer *sx_pool_get(struct sx_pool *pool, size_t size);
 /* From now on the pool holds at most so many bytes, in use and free: beyond, sx_pool_get fails as
  * if there were no memory.  0: no limit (as at first). */
 void sx_pool_set_limit(struct sx_pool *pool, size_t bytes);
+size_t sx_pool_limit(struct sx_pool *pool);
 /* Bytes held by the pool, in use and free. */
 size_t sx_pool_bytes(struct sx_pool *pool);
 /* Give the free buffers back to the system. */

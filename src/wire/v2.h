@@ -56,8 +56,11 @@ struct sx_v2_call {
     size_t total_bytes; /* of all parts */
 };
 
+/* A rare large JSON answer does not stay with a call for ever. */
+#define SX_V2_KEEP_BYTES (32u << 10)
+
 void sx_v2_call_fini(struct sx_v2_call *call);
-/* Forget the last request, keep the memory. */
+/* Forget the last request, keep the memory, up to SX_V2_KEEP_BYTES of JSON. */
 void sx_v2_call_clear(struct sx_v2_call *call);
 
 /* The body of an infer request. */

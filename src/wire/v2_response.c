@@ -18,18 +18,12 @@ void sx_v2_call_fini(struct sx_v2_call *call)
     *call = (struct sx_v2_call){0};
 }
 
-/* A rare large JSON answer must not stay with a connection for ever. */
-#define KEEP_BYTES (256u << 10)
-
 void sx_v2_call_clear(struct sx_v2_call *call)
 {
-    if (call->json.cap > KEEP_BYTES)
+    if (call->json.cap > SX_V2_KEEP_BYTES)
         sx_sbuf_free(&call->json);
-    if (call->id.cap > KEEP_BYTES)
-        sx_sbuf_free(&call->id);
     sx_sbuf_clear(&call->json);
     sx_sbuf_clear(&call->id);
-    call->json.failed = call->id.failed = false;
     call->has_id = call->binary = false;
     call->timeout_ns = 0;
     call->priority = 0;
