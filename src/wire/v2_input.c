@@ -56,6 +56,21 @@ static enum sx_rc resolve(struct sx_v2_reader *r, struct input *in)
     return SX_OK;
 }
 
+#define MAX_EMPTY (1u << 24)
+
+/* An empty tensor costs nothing here, but a model may make a large one from its other dimensions.
+ */
+static bool empty_and_huge(const struct sx_tensor *t)
+{
+    int64_t others[SX_MAX_RANK];
+    uint64_t count;
+    int n = 0;
+    for (int i = 0; i < t->rank; i++)
+        if (t->dims[i])
+            others[n++] = t->dims[i];
+    return n < t->rank && (!sx_shape_count(others, n, &count) || count > MAX_EMPTY);
+}
+
 static enum sx_rc read_shape(struct sx_v2_reader *r, struct input *in)
 {
     struct sx_tensor *t = &in->t;
@@ -73,6 +88,10 @@ static enum sx_rc read_shape(struct sx_v2_reader *r, struct input *in)
     char text[128];
     if (!sx_shape_count(t->dims, t->rank, &count) || count > UINT64_C(1) << 48)
         return sx_fail(r->err, SX_INVALID, "the shape %s is too large",
+                       sx_shape_text(t->dims, t->rank, text, sizeof(text)));
+    if (empty_and_huge(t))
+        return sx_fail(r->err, SX_INVALID,
+                       "the shape %s has no elements, and its other dimensions are too large",
                        sx_shape_text(t->dims, t->rank, text, sizeof(text)));
     in->has_shape = true;
     return SX_OK;

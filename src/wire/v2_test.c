@@ -134,6 +134,9 @@ static void test_json(void **state)
                                "\"data\":[]}]}"),
                      SX_OK);
     assert_int_equal(in[0].nbytes, 0);
+    assert_int_equal(read_json("{\"inputs\":[{\"name\":\"a\",\"shape\":[0,16777216],"
+                               "\"datatype\":\"FP32\",\"data\":[]}]}"),
+                     SX_OK);
     assert_int_equal(read_json("{\"inputs\":[{\"name\":\"d\",\"shape\":[],\"datatype\":\"FP64\","
                                "\"data\":2.5}," A "]}"),
                      SX_OK);
@@ -193,6 +196,11 @@ static void test_refused(void **state)
         {WITH(",{\"name\":\"b\",\"shape\":[4294967296,4294967296],\"datatype\":\"INT64\"}"),
          "the shape [4294967296,4294967296] is too large"},
         {WITH(",{\"name\":\"b\",\"shape\":[9223372036854775807,2]}"), "is too large"},
+        {WITH(",{\"name\":\"b\",\"shape\":[0,16777217],\"datatype\":\"INT64\",\"data\":[]}"),
+         "the shape [0,16777217] has no elements, and its other dimensions are too large"},
+        {WITH(",{\"name\":\"b\",\"shape\":[4294967296,0,4294967296],\"datatype\":\"INT64\","
+              "\"data\":[]}"),
+         "has no elements, and"},
         {WITH(",{\"name\":\"b\",\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}"),
          "more than 16 dimensions"},
         {WITH(",{\"name\":\"b\",\"shape\":[1000000000],\"datatype\":\"INT64\",\"data\":[1]}"),

@@ -80,6 +80,7 @@ class Requests(unittest.TestCase):
             "shape of text": ask(shape=["1", 4]), "fraction": ask(shape=[1.5, 4]),
             "rank": ask(shape=[4]), "second dimension": ask(shape=[1, 5], data=[1] * 5),
             "overflow": ask(shape=[2**62, 2**62]), "huge": ask(shape=[2**63 - 1, 4]),
+            "huge but empty": ask(shape=[0, 2**33], data=[]),
             "many dimensions": ask(shape=[1] * 10_000), "no data": ask(data=None),
             "few": ask(data=[1, 2, 3]), "many": ask(data=[1, 2, 3, 4, 5]), "ragged": ask(data=[[1, 2], [3]]),
             "data type": ask(data="1234"), "text in data": ask(data=[1, 2, 3, "4"]),
