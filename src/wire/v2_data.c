@@ -325,16 +325,23 @@ static enum sx_rc put_strings(struct sx_sbuf *s, const char *name, const struct 
     return SX_OK;
 }
 
+enum sx_rc sx_v2_has_json(const char *name, enum sx_dtype dtype, struct sx_err *err)
+{
+    if (dtype != SX_FP16 && dtype != SX_BF16)
+        return SX_OK;
+    return sx_fail(err, SX_INVALID,
+                   "output '%s' is %s, which has no form in JSON: ask for it with "
+                   "\"binary_data\": true",
+                   name, sx_dtype_name(dtype));
+}
+
 enum sx_rc sx_v2_put_data(struct sx_sbuf *s, const char *name, const struct sx_tensor *t,
                           struct sx_err *err)
 {
     size_t size = sx_dtype_size(t->dtype);
-    enum sx_rc rc = SX_OK;
-    if (t->dtype == SX_FP16 || t->dtype == SX_BF16)
-        return sx_fail(err, SX_INVALID,
-                       "output '%s' is %s, which has no form in JSON: ask for it with "
-                       "\"binary_data\": true",
-                       name, sx_dtype_name(t->dtype));
+    enum sx_rc rc = sx_v2_has_json(name, t->dtype, err);
+    if (rc)
+        return rc;
     sx_sbuf_putc(s, '[');
     if (t->dtype == SX_BYTES) {
         rc = put_strings(s, name, t, err);

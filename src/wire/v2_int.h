@@ -45,6 +45,8 @@ enum sx_rc sx_v2_read_raw(struct sx_v2_reader *r);
  * j->error (and SX_INVALID returned); others fill `err`. */
 enum sx_rc sx_v2_read_data(struct sx_json *j, const char *name, struct sx_pool *pool,
                            struct sx_tensor *t, struct sx_err *err);
+/* SX_INVALID with the way out: elements of this type cannot be written as JSON. */
+enum sx_rc sx_v2_has_json(const char *name, enum sx_dtype dtype, struct sx_err *err);
 /* Append the elements of an output as a flat JSON array. */
 enum sx_rc sx_v2_put_data(struct sx_sbuf *s, const char *name, const struct sx_tensor *t,
                           struct sx_err *err);

@@ -217,5 +217,10 @@ enum sx_rc sx_v2_read_infer(struct sx_v2_call *call, const struct sx_v2_model *m
     for (size_t i = 0; !rc && all && i < model->n_outputs; i++)
         if (!add_want(call, (uint32_t)i, r.binary_output))
             rc = sx_fail(err, SX_NO_MEMORY, "out of memory");
+    for (size_t i = 0; !rc && i < call->n_wants; i++) {
+        const struct sx_port *port = &model->outputs[call->wants[i].port];
+        if (!call->wants[i].binary) /* found now, not when the inference has run */
+            rc = sx_v2_has_json(port->name, port->dtype, err);
+    }
     return rc;
 }

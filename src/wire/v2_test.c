@@ -396,6 +396,21 @@ static void test_answer(void **state)
     clear();
 }
 
+/* An output that JSON cannot carry is refused before the inference, not after. */
+static void test_no_json_form(void **state)
+{
+    (void)state;
+    static const struct sx_port half[] = {{"h", SX_FP16, 1, {-1}, false}};
+    struct sx_v2_model m = {"m", 3, inputs, half, N_IN, 1, true};
+    static const char json[] = "{\"inputs\":[" A "]}";
+    assert_int_equal(read_body(&m, json, sizeof(json) - 1, -1, 0), SX_INVALID);
+    assert_non_null(strstr(err.message, "output 'h' is FP16"));
+    static const char binary[] =
+        "{\"inputs\":[" A "],\"parameters\":{\"binary_data_output\":true}}";
+    assert_int_equal(read_body(&m, binary, sizeof(binary) - 1, -1, 0), SX_OK);
+    clear();
+}
+
 static void test_id(void **state)
 {
     (void)state;
@@ -458,7 +473,7 @@ int main(void)
         cmocka_unit_test(test_json),   cmocka_unit_test(test_refused),
         cmocka_unit_test(test_binary), cmocka_unit_test(test_raw),
         cmocka_unit_test(test_answer), cmocka_unit_test(test_mutations),
-        cmocka_unit_test(test_id),
+        cmocka_unit_test(test_id),     cmocka_unit_test(test_no_json_form),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
