@@ -23,13 +23,12 @@ static struct MHD_Response *make_response(struct call *call)
 {
     struct sx_v2_call *v = &call->v2;
     struct MHD_Response *response;
-    if (v->n_parts > 1 && v->total_bytes <= COPY_BYTES) {
+    if (v->n_parts > 1 && v->total_bytes <= COPY_BYTES &&
+        sx_sbuf_reserve(&v->json, v->total_bytes - v->json.len)) {
         for (size_t i = 1; i < v->n_parts; i++)
             sx_sbuf_add(&v->json, v->parts[i].iov_base, v->parts[i].iov_len);
         v->n_parts = 0;
     }
-    if (v->json.failed)
-        return NULL;
     call->refs++;
     if (v->n_parts > 1)
         response = MHD_create_response_from_iovec((const struct MHD_IoVec *)(void *)v->parts,
@@ -101,6 +100,8 @@ enum MHD_Result sx_reply(struct call *call)
     struct sx_v2_call *v = &call->v2;
     if (!call->err.rc && call->request)
         sx_v2_write_infer(v, &call->v2_model, call->request->outputs, &call->err);
+    if (!call->err.rc && v->json.failed)
+        sx_fail(&call->err, SX_NO_MEMORY, "no memory for the answer");
     if (!call->err.rc)
         count_json(call);
     if (call->err.rc)

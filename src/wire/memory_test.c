@@ -1,7 +1,7 @@
 /* SPDX-FileCopyrightText: StarONNX developers
  * SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_test.c - a request is read and answered while memory is short.
+ * memory_test.c - requests are read and answered, and documents written, while memory is short.
  */
 #include "base/memory_test.h"
 
@@ -48,8 +48,28 @@ static enum sx_rc answer_request(void)
     return rc;
 }
 
+static enum sx_rc put_documents(void)
+{
+    static const struct sx_model_stats stats = {.n_batches = 1};
+    static const struct sx_config config = {.name = "m", .weight = 2, .dynamic_batching = true};
+    static const int64_t versions[] = {1, 3};
+    static const struct sx_err err = {SX_INVALID, "wrong", "mend it"};
+    struct sx_sbuf s[5] = {{0}};
+    enum sx_rc rc = SX_OK;
+    sx_v2_put_stats(&s[0], "m", 3, &stats);
+    sx_v2_put_config(&s[1], &config);
+    sx_v2_put_model(&s[2], &model, versions, 2);
+    sx_v2_put_server(&s[3]);
+    sx_v2_put_error(&s[4], &err);
+    for (int i = 0; i < 5; i++) {
+        rc = s[i].failed ? SX_NO_MEMORY : rc;
+        sx_sbuf_free(&s[i]);
+    }
+    return rc;
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {SWEEP(answer_request)};
+    const struct CMUnitTest tests[] = {SWEEP(answer_request), SWEEP(put_documents)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,7 +167,7 @@ void sx_v2_put_config(struct sx_sbuf *s, const struct sx_config *c)
 static void put_duration(struct sx_sbuf *s, const char *name, uint64_t count, uint64_t ns)
 {
     sx_sbuf_printf(s, "%s\"%s\":{\"count\":%" PRIu64 ",\"ns\":%" PRIu64 "}",
-                   s->data[s->len - 1] == '{' ? "" : ",", name, count, ns);
+                   s->len && s->data[s->len - 1] == '{' ? "" : ",", name, count, ns);
 }
 
 void sx_v2_put_stats(struct sx_sbuf *s, const char *name, int64_t version,
