@@ -72,6 +72,8 @@ static int setup(void **state)
     load("slow", "input x FP32 1\noutput y FP32 1\ntime base_us=300000\n", "");
     load("text", "input x BYTES -1 1\noutput y BYTES -1 1\ntime base_us=10\n", "");
     load("big", "input x FP32 -1\noutput y FP32 -1\ntime base_us=10\n", "max_batch_size: 0");
+    load("crowd", "input x FP32 1\noutput y FP32 1\ntime base_us=300000\n",
+         "parameters { key: \"max_queue_size\" value { string_value: \"2000\" } }");
     load("wide", "input x FP32 20000\noutput y FP32 20000\ntime base_us=300000\n",
          "parameters { key: \"objective_ms\" value { string_value: \"700\" } }");
     struct sx_httpd_config hc = {.server = f.server, .max_body = 4 << 20, .idle_timeout_s = 2};
@@ -633,6 +635,42 @@ static void test_gone(void **state)
     sx_sbuf_free(&r.text);
 }
 
+/* However many wait before it, a client that leaves is seen. */
+static void test_gone_from_a_crowd(void **state)
+{
+    (void)state;
+    enum { N = 1200 };
+    static const char json[] =
+        "{\"parameters\":{\"timeout\":1000000000},\"inputs\":[{\"name\":\"x\",\"shape\":[1],"
+        "\"datatype\":\"FP32\",\"data\":[1]}]}";
+    struct sx_sbuf s = {0};
+    int fd[N];
+    post(&s, "/v2/models/crowd/infer", "", json, strlen(json));
+    for (int i = 0; i < N; i++) {
+        fd[i] = dial(f.port);
+        give(fd[i], s.data, s.len);
+        if (i == N - 2)
+            wait_inside("crowd", N - 100); /* the last comes last; some have been answered */
+    }
+    close(fd[N - 1]);
+    uint64_t until = sx_now() + 10 * SX_S, cancelled = 0;
+    while (!cancelled && sx_now() < until) {
+        ms(1);
+        struct sx_model_stats *stats = stats_of("crowd");
+        cancelled = stats->cancelled;
+        free(stats);
+    }
+    assert_int_equal(cancelled, 1);
+    for (int i = 0; i < N - 1; i++)
+        close(fd[i]);
+    for (bool busy = true; busy; ms(1)) {
+        struct sx_model_stats *stats = stats_of("crowd");
+        busy = stats->pending + stats->running;
+        free(stats);
+    }
+    sx_sbuf_free(&s);
+}
+
 /* A short request is answered though the client has closed its sending side. */
 static void test_half_closed(void **state)
 {
@@ -855,6 +893,7 @@ int main(void)
         cmocka_unit_test(test_binary_to_json),
         cmocka_unit_test(test_json_bound),
         cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_gone_from_a_crowd),
         cmocka_unit_test(test_half_closed),
         cmocka_unit_test(test_timeout),
         cmocka_unit_test(test_many),

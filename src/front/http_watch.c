@@ -24,21 +24,20 @@
 
 #define PERIOD   (25 * SX_MS)
 #define PATIENCE (20 * SX_MS)
-#define BATCH    1024
 
 struct suspect {
     struct call *call;
     uint64_t serial;
 };
 
-/* The connections that have waited long, as many as fit.  Holds the lock. */
+/* The connections that have waited long; there is room for all.  Holds the lock. */
 static nfds_t collect(struct sx_httpd *h, uint64_t now, struct suspect *suspects,
                       struct pollfd *fds)
 {
     nfds_t n = 0;
     SX_LIST_FOREACH (it, &h->waiting) {
         struct call *call = SX_CONTAINER_OF(it, struct call, link);
-        if (n == BATCH || sx_time_add(call->waiting_ns, PATIENCE) > now)
+        if (sx_time_add(call->waiting_ns, PATIENCE) > now)
             break; /* oldest first */
         if (call->seen_gone)
             continue;
@@ -77,8 +76,8 @@ static void sleep_until(struct sx_httpd *h, uint64_t at)
 static void *watch(void *arg)
 {
     struct sx_httpd *h = arg;
-    struct suspect *suspects = calloc(BATCH, sizeof(*suspects));
-    struct pollfd *fds = calloc(BATCH, sizeof(*fds));
+    struct suspect *suspects = calloc(h->config.max_connections, sizeof(*suspects));
+    struct pollfd *fds = calloc(h->config.max_connections, sizeof(*fds));
     pthread_mutex_lock(&h->lock);
     while (!h->watcher_stop && suspects && fds) {
         if (sx_list_empty(&h->waiting)) {
