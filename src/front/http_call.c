@@ -233,14 +233,25 @@ static void precheck(struct call *call, const char *data, size_t size)
         sx_server_precheck(call->httpd->config.server, call->model, call->begun_ns, &call->err);
 }
 
+/* Would a large piece take more than a quarter of the silence that is allowed, as far as one can
+ * tell (from 4 KiB at least)?  While the socket waits for it, its connection looks silent. */
+static bool is_slow(const struct call *call)
+{
+    double patience = call->httpd->config.idle_timeout_s * (double)SX_S;
+    double elapsed = (double)(sx_now() - call->begun_ns) + patience / 128;
+    return (double)call->received * patience / 4 < LARGE_PIECE * elapsed;
+}
+
 /* A client on the same machine or a fast network hands a large body over in many small pieces, and
  * to wake up for each costs more than to copy it.  The socket reports the next one when this much
  * is there, or all that is left. */
 static void set_low_mark(struct call *call)
 {
+    if (!call->has_length || call->content_length < LARGE_BODY)
+        return;
     size_t left = call->content_length - call->received;
-    size_t mark = left < LARGE_PIECE ? left : LARGE_PIECE;
-    if (!call->has_length || call->content_length < LARGE_BODY || mark == call->low_mark)
+    size_t mark = is_slow(call) ? 0 : left < LARGE_PIECE ? left : LARGE_PIECE;
+    if (mark == call->low_mark)
         return;
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CONNECTION_FD);

@@ -191,6 +191,11 @@ static void has(const struct reply *r, const char *text)
         fail_msg("'%s' is not in '%s'", text, r->text.data);
 }
 
+static void ms(unsigned n)
+{
+    nanosleep(&(struct timespec){.tv_sec = n / 1000, .tv_nsec = (long)(n % 1000) * 1000000}, NULL);
+}
+
 /* --- tests --------------------------------------------------------------------------- */
 
 #define QUICK "/v2/models/quick/infer"
@@ -430,6 +435,33 @@ static void test_promised(void **state)
     sx_sbuf_free(&r.text);
 }
 
+/* A large body may come slowly, as long as it comes. */
+static void test_slow_body(void **state)
+{
+    (void)state;
+    enum { N = 100000, PIECE = 1000 };
+    struct reply r = {0};
+    struct sx_sbuf s = {0};
+    struct sx_httpd *h;
+    struct sx_httpd_config c = {.server = f.server, .idle_timeout_s = 1};
+    assert_int_equal(sx_httpd_create(&c, &h, NULL), SX_OK);
+    float *x = calloc(N, sizeof(*x));
+    post(&s, "/v2/models/big/infer", "Inference-Header-Content-Length: 0\r\n", x, N * sizeof(*x));
+    free(x);
+    int fd = dial(sx_httpd_port(h));
+    size_t at = 0;
+    uint64_t until = sx_now() + 2 * SX_S; /* at 50 KB/s or less, then the rest */
+    for (; sx_now() < until && at < s.len / 2; at += PIECE, ms(20))
+        give(fd, s.data + at, PIECE);
+    give(fd, s.data + at, s.len - at);
+    assert_true(receive(fd, &r));
+    assert_int_equal(r.status, 200);
+    close(fd);
+    sx_httpd_destroy(h);
+    sx_sbuf_free(&s);
+    sx_sbuf_free(&r.text);
+}
+
 /* A chunked body ends where its chunks do, whatever a Content-Length says. */
 static void test_chunked_with_length(void **state)
 {
@@ -581,11 +613,6 @@ static struct sx_model_stats *stats_of(const char *name)
     sx_model_get_stats(model, stats);
     sx_model_unref(&model);
     return stats;
-}
-
-static void ms(unsigned n)
-{
-    nanosleep(&(struct timespec){.tv_sec = n / 1000, .tv_nsec = (long)(n % 1000) * 1000000}, NULL);
 }
 
 /* Until so many requests for a model wait or run. */
@@ -887,6 +914,7 @@ int main(void)
         cmocka_unit_test(test_infer_binary),
         cmocka_unit_test(test_chunked),
         cmocka_unit_test(test_recycled),
+        cmocka_unit_test(test_slow_body),
         cmocka_unit_test(test_promised),
         cmocka_unit_test(test_chunked_with_length),
         cmocka_unit_test(test_refused),
