@@ -174,7 +174,6 @@ struct call *sx_call_begin(struct sx_httpd *h, struct MHD_Connection *connection
     call->content_length = 0;
     call->json_len = -1;
     call->begun_ns = sx_now();
-    call->target.route = ROUTE_ERROR;
     enum sx_rc rc = sx_route(method, url, &call->target);
     if (rc == SX_NOT_FOUND)
         sx_fail(&call->err, rc, "Not Found");

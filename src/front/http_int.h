@@ -44,6 +44,7 @@ enum route {
 /* Where a URL leads. */
 struct target {
     enum route route;
+    const char *verb;  /* that the path takes; HEAD goes where GET does */
     const char *model; /* inside the URL, not terminated */
     size_t model_len;
     int64_t version; /* 0: not said */
@@ -138,7 +139,8 @@ void sx_reply_uncount(struct call *call);
 /* --- routes.c ------------------------------------------------------------------------------------
  */
 
-/* SX_OK, SX_NOT_FOUND (no such path) or SX_UNSUPPORTED (not with this method: 405). */
+/* SX_OK, SX_NOT_FOUND (no such path) or SX_UNSUPPORTED (not with this method: 405; the target's
+ * verb is right). */
 enum sx_rc sx_route(const char *method, const char *url, struct target *ret_target);
 /* Write the document that the call asks for into call->v2.json, or set call->err. */
 void sx_route_document(struct call *call);

@@ -66,6 +66,9 @@ static void add_headers(struct call *call, struct MHD_Response *response, size_t
         snprintf(number, sizeof(number), "%u", sx_server_retry_after(call->httpd->config.server));
         MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, number);
     }
+    if (call->status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW,
+                                *call->target.verb == 'G' ? "GET, HEAD" : call->target.verb);
     if (atomic_load_explicit(&call->httpd->stopping, memory_order_relaxed))
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 }

@@ -39,14 +39,16 @@ static bool parse_version(const char *s, size_t len, int64_t *ret_version)
 }
 
 /* After /v2/models */
-static enum sx_rc route_model(const char *path, struct target *t, bool *ret_post)
+static enum sx_rc route_model(const char *path, struct target *t)
 {
     const char *s;
     size_t len;
     if (!segment(&path, &t->model, &t->model_len) || t->model_len == 0)
         return SX_NOT_FOUND;
+    t->verb = "GET";
     if (is(t->model, t->model_len, "stats") && *path == '\0') {
-        *t = (struct target){.route = ROUTE_ALL_STATS};
+        t->route = ROUTE_ALL_STATS;
+        t->model = NULL;
         return SX_OK;
     }
     bool more = segment(&path, &s, &len);
@@ -57,12 +59,11 @@ static enum sx_rc route_model(const char *path, struct target *t, bool *ret_post
     }
     if (*path)
         return SX_NOT_FOUND;
-    *ret_post = false;
     if (!more) {
         t->route = ROUTE_MODEL;
     } else if (is(s, len, "infer")) {
         t->route = ROUTE_INFER;
-        *ret_post = true;
+        t->verb = "POST";
     } else if (is(s, len, "ready")) {
         t->route = ROUTE_MODEL_READY;
     } else if (is(s, len, "config")) {
@@ -78,7 +79,7 @@ static enum sx_rc route_model(const char *path, struct target *t, bool *ret_post
 enum sx_rc sx_route(const char *method, const char *url, struct target *ret_target)
 {
     static const struct {
-        const char *path, *method;
+        const char *path, *verb;
         enum route route;
     } fixed[] = {
         {"", "GET", ROUTE_SERVER},
@@ -89,16 +90,14 @@ enum sx_rc sx_route(const char *method, const char *url, struct target *ret_targ
         {"/plan", "GET", ROUTE_PLAN},
     };
     struct target t = {0};
-    const char *expected = "GET";
+    *ret_target = t;
     if (strncmp(url, "/v2", 3) != 0)
         return SX_NOT_FOUND;
     url += 3;
     if (strncmp(url, "/models", 7) == 0) {
-        bool post = false;
-        enum sx_rc rc = route_model(url + 7, &t, &post);
+        enum sx_rc rc = route_model(url + 7, &t);
         if (rc)
             return rc;
-        expected = post ? "POST" : "GET";
     } else {
         size_t i = 0, n = sizeof(fixed) / sizeof(*fixed);
         while (i < n && strcmp(fixed[i].path, url) != 0)
@@ -106,12 +105,13 @@ enum sx_rc sx_route(const char *method, const char *url, struct target *ret_targ
         if (i == n)
             return SX_NOT_FOUND;
         t.route = fixed[i].route;
-        expected = fixed[i].method;
+        t.verb = fixed[i].verb;
     }
-    if (strcmp(method, expected) != 0)
-        return SX_UNSUPPORTED;
-    *ret_target = t;
-    return SX_OK;
+    if (strcmp(method, "HEAD") == 0) /* MHD leaves the body out */
+        method = "GET";
+    bool right = strcmp(method, t.verb) == 0;
+    *ret_target = right ? t : (struct target){.verb = t.verb};
+    return right ? SX_OK : SX_UNSUPPORTED;
 }
 
 /* --- documents ----------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every route and its errors, with curl and with plain sockets."""
 
+import http.client
 import json
 import socket
 import struct
@@ -132,6 +133,24 @@ class Http(unittest.TestCase):
         self.assertEqual(self.curl(infer_path())[0], 405)
         self.assertEqual(self.curl("/v2", "-X", "POST")[0], 405)
         self.assertEqual(self.curl("/v2/health/live", "-X", "DELETE")[0], 405)
+        for method, path, allow in (("GET", infer_path(), "POST"), ("HEAD", infer_path(), "POST"),
+                                    ("POST", "/v2", "GET, HEAD")):
+            status, headers, _ = self.server.request(method, path)
+            self.assertEqual((status, headers["allow"]), (405, allow))
+
+    def test_head(self):
+        """The headers of GET, and no body: the connection goes on with the next answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        self.addCleanup(connection.close)
+        for path, status in (("/v2/health/ready", 200), ("/v2/models/add", 200), ("/v3", 404)):
+            got = []
+            for method in "HEAD", "GET":
+                connection.request(method, path)
+                response = connection.getresponse()
+                self.assertEqual(response.status, status)
+                got.append((response.getheader("content-length"), len(response.read())))
+            self.assertEqual(got[0], (got[1][0], 0))
+            self.assertGreater(got[1][1], 0)
 
     def test_metrics_port(self):
         status, headers, body = self.server.get("/metrics", port=self.server.metrics_port)
