@@ -108,6 +108,13 @@ static enum sx_rc fail_too_large(struct call *call, unsigned long long size)
     return SX_TOO_LARGE;
 }
 
+static enum sx_rc fail_no_memory(struct call *call)
+{
+    sx_fail(&call->err, SX_NO_MEMORY, "no memory for the request");
+    sx_hint(&call->err, "send it again later, or fewer and smaller ones at a time");
+    return SX_NO_MEMORY;
+}
+
 static enum sx_rc read_headers(struct call *call)
 {
     const char *value = header(call, MHD_HTTP_HEADER_CONTENT_LENGTH);
@@ -175,10 +182,13 @@ struct call *sx_call_begin(struct sx_httpd *h, struct MHD_Connection *connection
     call->json_len = -1;
     call->begun_ns = sx_now();
     enum sx_rc rc = sx_route(method, url, &call->target);
-    if (rc == SX_NOT_FOUND)
-        sx_fail(&call->err, rc, "Not Found");
+    if (rc == SX_NOT_FOUND) {
+        sx_fail(&call->err, rc, "Not Found: there is no path '%.100s'", url);
+        sx_hint(&call->err, "paths begin with /v2, such as /v2/models/NAME/infer");
+    }
     if (rc == SX_UNSUPPORTED) {
-        sx_fail(&call->err, rc, "Method Not Allowed");
+        sx_fail(&call->err, rc, "Method Not Allowed: '%.100s' takes %s, not %.20s", url,
+                call->target.verb, method);
         call->status = MHD_HTTP_METHOD_NOT_ALLOWED;
     }
     if (!rc)
@@ -270,7 +280,7 @@ bool sx_call_body(struct call *call, const char *data, size_t size)
         call->discard = true;
     }
     if (!call->discard && !reserve_body(call, size)) {
-        sx_fail(&call->err, SX_NO_MEMORY, "no memory for the request");
+        fail_no_memory(call);
         call->discard = true;
     }
     if (call->discard) {
@@ -301,11 +311,11 @@ static enum sx_rc read_request(struct call *call)
 {
     struct sx_pool *pool = sx_server_pool(call->httpd->config.server);
     if (!call->body && !reserve_body(call, 0))
-        return sx_fail(&call->err, SX_NO_MEMORY, "no memory for the request");
+        return fail_no_memory(call);
     enum sx_rc rc = sx_request_create(call->model, &call->request);
     if (rc) {
         call->request = NULL;
-        return sx_fail(&call->err, rc, "no memory for the request");
+        return fail_no_memory(call);
     }
     struct sx_request *r = call->request;
     const struct sx_v2_body body = {.buffer = call->body,

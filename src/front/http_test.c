@@ -231,9 +231,11 @@ static void test_documents(void **state)
         {"/v2/models/quick/", 404, "Not Found"},
         {"/v2/models/quick/versions/1/ready/x", 404, "Not Found"},
         {"/v2/models/", 404, "Not Found"},
-        {"/", 404, "{\"error\":\"Not Found\"}"},
+        {"/", 404,
+         "{\"error\":\"Not Found: there is no path '/'; paths begin with /v2, such as "
+         "/v2/models/NAME/infer\"}"},
         {"/v2x", 404, "Not Found"},
-        {QUICK, 405, "{\"error\":\"Method Not Allowed\"}"},
+        {QUICK, 405, "{\"error\":\"Method Not Allowed: '" QUICK "' takes POST, not GET\"}"},
         {"/v2/repository/index", 405, "Method Not Allowed"},
         {"/v2/plan", 200, "{\"policy\":\"fair\",\"sharing\":true,\"verdict\":\""},
         {"/v2/plan/x", 404, "Not Found"},
@@ -269,6 +271,12 @@ static void test_infer_json(void **state)
                                &r),
                      400);
     has(&r, "{\"error\":\"");
+    assert_int_equal(post_json(QUICK,
+                               "{\"inputs\":[{\"name\":\"x\",\"shape\":[0,2],\"datatype\":"
+                               "\"FP32\",\"data\":[]}]}",
+                               &r),
+                     400);
+    has(&r, "a batch of 0 samples for model 'quick': send at least one");
     assert_int_equal(post_json(QUICK, "{\"inputs\":", &r), 400);
     has(&r, "failed to parse the request JSON at byte 10");
     assert_int_equal(post_json(QUICK, "", &r), 400);
@@ -459,6 +467,21 @@ static void test_slow_body(void **state)
     close(fd);
     sx_httpd_destroy(h);
     sx_sbuf_free(&s);
+    sx_sbuf_free(&r.text);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    struct reply r = {0};
+    struct sx_pool *pool = sx_server_pool(f.server);
+    sx_pool_set_limit(pool, 1);
+    sx_pool_trim(pool);
+    int status = post_json(QUICK, QUICK_JSON, &r);
+    sx_pool_set_limit(pool, 0);
+    assert_int_equal(status, 503);
+    has(&r, "no memory for the request; send it again later");
+    has(&r, "Retry-After: ");
     sx_sbuf_free(&r.text);
 }
 
@@ -916,6 +939,7 @@ int main(void)
         cmocka_unit_test(test_recycled),
         cmocka_unit_test(test_slow_body),
         cmocka_unit_test(test_promised),
+        cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_chunked_with_length),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_binary_to_json),

@@ -114,7 +114,7 @@ enum sx_rc sx_request_check(struct sx_request *r, struct sx_err *err)
         for (int d = 0; fits && p->rank >= 0 && d < t->rank; d++)
             fits = p->dims[d] < 0 || p->dims[d] == t->dims[d];
         if (fits && m->batchable)
-            fits = t->rank > 0 && t->dims[0] > 0;
+            fits = t->rank > 0; /* of how many samples: below */
         if (!fits)
             return sx_fail(err, SX_INVALID,
                            "unexpected shape for input '%s' of model '%s': got %s, expected %s",

@@ -3,6 +3,7 @@
 /*
  * v2_fields.c - the fields of JSON objects: known, misspelt, unknown, missing.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "wire/v2_int.h"
@@ -94,6 +95,22 @@ bool sx_v2_get_int(struct sx_v2_reader *r, int64_t max, int64_t *ret_value)
 {
     return get_int(r, ret_value) && ((*ret_value >= 0 && *ret_value <= max) ||
                                      sx_json_fail(&r->j, "the number is out of range"));
+}
+
+void sx_v2_hint_ports(struct sx_err *err, const char *what, const struct sx_port *ports, size_t n)
+{
+    char names[200] = "";
+    size_t len = 0, i = 0;
+    for (; i < n; i++) {
+        size_t left = sizeof(names) - len;
+        size_t more = (size_t)snprintf(names + len, left, "%s'%s'", i ? ", " : "", ports[i].name);
+        if (more >= left)
+            break;
+        len += more;
+    }
+    names[len] = '\0'; /* the one that did not fit */
+    if (i)
+        sx_hint(err, "its %s%s %s%s", what, n == 1 ? " is" : "s are", names, i < n ? ", ..." : "");
 }
 
 int sx_v2_find_port(const struct sx_port *ports, size_t n, const struct sx_json_string *name)

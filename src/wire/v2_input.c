@@ -36,8 +36,7 @@ static enum sx_rc resolve(struct sx_v2_reader *r, struct input *in)
     if (in->port < 0) {
         sx_fail(r->err, SX_INVALID, "unexpected inference input '%.*s' for model '%s'",
                 (int)(in->name.len < 100 ? in->name.len : 100), in->name.data, r->model->name);
-        if (r->model->n_inputs == 1)
-            sx_hint(r->err, "its input is '%s'", r->model->inputs[0].name);
+        sx_v2_hint_ports(r->err, "input", r->model->inputs, r->model->n_inputs);
         return SX_INVALID;
     }
     const struct sx_port *port = &r->model->inputs[in->port];
@@ -207,8 +206,11 @@ static enum sx_rc finish_input(struct sx_v2_reader *r, struct input *in)
     if (rc)
         return rc;
     const char *name = input_name(r, in);
-    if (in->shared_memory)
-        return sx_fail(r->err, SX_UNSUPPORTED, "input '%s': shared memory is not supported", name);
+    if (in->shared_memory) {
+        sx_fail(r->err, SX_UNSUPPORTED, "input '%s': shared memory is not supported", name);
+        sx_hint(r->err, "send its bytes behind the JSON, with 'binary_data_size'");
+        return SX_UNSUPPORTED;
+    }
     if (in->has_binary)
         return read_binary(r, in);
     if (!in->has_data)

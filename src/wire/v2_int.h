@@ -34,6 +34,8 @@ enum sx_rc sx_v2_missing(struct sx_v2_reader *r, const char *what, const char *n
 int sx_v2_next_field(struct sx_v2_reader *r, const char *const *names, int n, enum sx_rc *ret_rc);
 /* A whole number from 0 to max; else false and j.error. */
 bool sx_v2_get_int(struct sx_v2_reader *r, int64_t max, int64_t *ret_value);
+/* Name the model's ports, as many as fit, after a wrong name; `what` is "input" or "output". */
+void sx_v2_hint_ports(struct sx_err *err, const char *what, const struct sx_port *ports, size_t n);
 /* -1: there is none of that name. */
 int sx_v2_find_port(const struct sx_port *ports, size_t n, const struct sx_json_string *name);
 /* One element of "inputs" into r->inputs. */

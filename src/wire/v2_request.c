@@ -50,6 +50,7 @@ static enum sx_rc read_output(struct sx_v2_reader *r)
                        sx_json_equal(&key, "shared_memory_region")) {
                 rc = sx_fail(r->err, SX_UNSUPPORTED, "the output parameter '%.*s' is not supported",
                              (int)key.len, key.data);
+                sx_hint(r->err, "leave it out, the whole output comes with the answer");
                 break;
             } else {
                 sx_json_skip(&r->j);
@@ -65,9 +66,12 @@ static enum sx_rc read_output(struct sx_v2_reader *r)
     if (!name.data)
         return sx_v2_missing(r, "an output", "", "name");
     int port = sx_v2_find_port(r->model->outputs, r->model->n_outputs, &name);
-    if (port < 0)
-        return sx_fail(r->err, SX_INVALID, "unexpected inference output '%.*s' for model '%s'",
-                       (int)(name.len < 100 ? name.len : 100), name.data, r->model->name);
+    if (port < 0) {
+        sx_fail(r->err, SX_INVALID, "unexpected inference output '%.*s' for model '%s'",
+                (int)(name.len < 100 ? name.len : 100), name.data, r->model->name);
+        sx_v2_hint_ports(r->err, "output", r->model->outputs, r->model->n_outputs);
+        return SX_INVALID;
+    }
     for (size_t i = 0; i < r->call->n_wants; i++)
         if (r->call->wants[i].port == (uint32_t)port)
             return sx_fail(r->err, SX_INVALID, "output '%s' is asked for twice",

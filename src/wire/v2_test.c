@@ -239,9 +239,23 @@ static void test_refused(void **state)
     assert_int_equal(read_json(WITH(",{\"name\":\"b\",\"shape\":[1],\"datatype\":\"INT64\","
                                     "\"parameters\":{\"shared_memory_region\":\"r\"}}")),
                      SX_UNSUPPORTED);
+    assert_non_null(strstr(err.hint, "binary_data_size"));
     assert_int_equal(read_json("{\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":"
                                "3}}]}"),
                      SX_UNSUPPORTED);
+    assert_non_null(strstr(err.hint, "leave it out"));
+    read_json("{\"inputs\":[" A "],\"outputs\":[{\"name\":\"q\"}]}");
+    assert_string_equal(err.hint, "its outputs are 'y', 'z'");
+    read_json(WITH(",{\"name\":\"q\",\"shape\":[1],\"datatype\":\"FP32\",\"data\":[1]}"));
+    assert_string_equal(err.hint, "its inputs are 'a', 'b', 's', 't', 'h', 'u', 'i', 'd'");
+    char name[121];
+    memset(name, 'n', 120);
+    name[120] = '\0';
+    struct sx_port long_names[] = {{name, SX_FP32, 0, {0}, false}, {name, SX_FP32, 0, {0}, false}};
+    struct sx_v2_model m = {"m", 3, inputs, long_names, N_IN, 2, true};
+    static const char wrong[] = "{\"outputs\":[{\"name\":\"q\"}]}";
+    read_body(&m, wrong, sizeof(wrong) - 1, -1, 0);
+    assert_int_equal(strlen(err.hint), strlen("its outputs are '', ...") + 120);
     read_json("{\"entries\":[]}");
     assert_non_null(strstr(err.hint, "unknown field 'entries' was ignored"));
     /* nesting */
