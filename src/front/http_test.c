@@ -251,6 +251,14 @@ static void test_documents(void **state)
     has(&r, "{\"name\":\"big\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\"}");
     assert_int_equal(post_json("/v2/repository/index", "{\"ready\":true}", &r), 200);
     assert_int_equal(post_json("/v2/repository/index", "{\"ready\":1}", &r), 400);
+    assert_int_equal(post_json("/v2/repository/models/quick/load", "{}", &r), 501);
+    has(&r, "they are loaded when the server starts");
+    assert_int_equal(post_json("/v2/repository/models/any/unload", "", &r), 501);
+    assert_int_equal(post_json("/v2/repository/models/quick/move", "", &r), 404);
+    assert_int_equal(post_json("/v2/repository/models//load", "", &r), 404);
+    assert_int_equal(get("/v2/repository/models/quick/load", &r), 405);
+    assert_int_equal(get("/v2", &r), 200);
+    assert_null(strstr(r.text.data, "model_repository"));
     sx_sbuf_free(&r.text);
 }
 

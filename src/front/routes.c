@@ -76,6 +76,15 @@ static enum sx_rc route_model(const char *path, struct target *t)
     return SX_OK;
 }
 
+/* NAME/load or NAME/unload, after /v2/repository/models */
+static bool is_repository_control(const char *path)
+{
+    const char *s;
+    size_t len;
+    return segment(&path, &s, &len) && len > 0 && segment(&path, &s, &len) && *path == '\0' &&
+           (is(s, len, "load") || is(s, len, "unload"));
+}
+
 enum sx_rc sx_route(const char *method, const char *url, struct target *ret_target)
 {
     static const struct {
@@ -98,6 +107,11 @@ enum sx_rc sx_route(const char *method, const char *url, struct target *ret_targ
         enum sx_rc rc = route_model(url + 7, &t);
         if (rc)
             return rc;
+    } else if (strncmp(url, "/repository/models", 18) == 0) {
+        if (!is_repository_control(url + 18))
+            return SX_NOT_FOUND;
+        t.route = ROUTE_REPOSITORY_CONTROL;
+        t.verb = "POST";
     } else {
         size_t i = 0, n = sizeof(fixed) / sizeof(*fixed);
         while (i < n && strcmp(fixed[i].path, url) != 0)
@@ -246,6 +260,11 @@ void sx_route_document(struct call *call)
         break;
     case ROUTE_INDEX:
         put_index(call);
+        break;
+    case ROUTE_REPOSITORY_CONTROL:
+        sx_fail(&call->err, SX_UNSUPPORTED, "models cannot be loaded or unloaded by request");
+        sx_hint(&call->err, "they are loaded when the server starts: change the repository and "
+                            "start it again");
         break;
     case ROUTE_PLAN:
         put_plan(call);

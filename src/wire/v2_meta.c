@@ -11,10 +11,10 @@
 
 #include "wire/v2_int.h"
 
-/* Only what is there: clients branch on these. */
+/* Only what is there: clients branch on these.  Not "model_repository": loading and unloading
+ * belong to it, and tritonclient asks for the index without it. */
 static const char *const extensions[] = {
-    "binary_tensor_data", "model_configuration", "model_repository",
-    "parameters",         "schedule_policy",     "statistics",
+    "binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics",
 };
 
 void sx_v2_put_server(struct sx_sbuf *s)
