@@ -95,15 +95,13 @@ static size_t body_limit(const struct call *call)
     return call->target.route == ROUTE_INFER || max < MAX_SMALL_BODY ? max : MAX_SMALL_BODY;
 }
 
-static enum sx_rc fail_too_large(struct call *call, unsigned long long size)
+static enum sx_rc fail_too_large(struct call *call)
 {
     if (call->target.route != ROUTE_INFER)
         return sx_fail(&call->err, SX_TOO_LARGE, "the body is larger than %zu bytes",
                        body_limit(call));
-    sx_fail(&call->err, SX_TOO_LARGE,
-            size ? "request JSON and tensors of %llu bytes exceed the limit of %zu"
-                 : "request JSON and tensors%.0llu exceed the limit of %zu bytes",
-            size, body_limit(call));
+    sx_fail(&call->err, SX_TOO_LARGE, "request JSON and tensors exceed the limit of %zu bytes",
+            body_limit(call));
     sx_hint(&call->err, "the server's option --http-max-input-size sets it");
     return SX_TOO_LARGE;
 }
@@ -124,7 +122,7 @@ static enum sx_rc read_headers(struct call *call)
         call->has_length = n >= 0;
         call->content_length = n >= 0 ? (size_t)n : 0;
         if (call->content_length > body_limit(call))
-            return fail_too_large(call, call->content_length);
+            return fail_too_large(call);
     }
     if (call->target.route != ROUTE_INFER)
         return SX_OK;
@@ -276,7 +274,7 @@ bool sx_call_body(struct call *call, const char *data, size_t size)
     if (!call->discard && !call->body_len && call->target.route == ROUTE_INFER)
         precheck(call, data, size);
     if (!call->discard && call->body_len + size > body_limit(call)) {
-        fail_too_large(call, 0);
+        fail_too_large(call);
         call->discard = true;
     }
     if (!call->discard && !reserve_body(call, size)) {

@@ -6,9 +6,9 @@
  * A call is one HTTP request in progress.  Its life, all on its connection's MHD thread except
  * where it says otherwise:
  *
- *   NEW --(headers)--> BODY --(body is complete)--> WAITING --(done, any thread)--> DONE --> free
- *                        |                             connection suspended           ^
- *                        +------------- everything that is not infer ------------------+
+ *   (headers)--> BODY --(body is complete)--> WAITING --(done, any thread)--> DONE --> free
+ *                  |                    connection suspended                   ^
+ *                  +-------------- everything that is not infer ---------------+
  *
  * Calls and their memory are recycled: nothing of ours allocates per request after warm-up.
  */
@@ -51,7 +51,7 @@ struct target {
     int64_t version; /* 0: not said */
 };
 
-enum call_state { CALL_NEW, CALL_BODY, CALL_WAITING, CALL_DONE };
+enum call_state { CALL_BODY, CALL_WAITING, CALL_DONE };
 
 struct call {
     struct sx_httpd *httpd;

@@ -244,8 +244,6 @@ enum sx_rc sx_v2_read_data(struct sx_json *j, const char *name, struct sx_pool *
         if (sx_json_array(&ahead) && sx_json_peek(&ahead) == '[' && t->rank > 1) {
             g.depth = t->rank;
             want = (uint64_t)t->dims[0];
-        } else if (count == 0 && t->rank > 0 && t->dims[0] == 0) {
-            want = 0;
         }
         rc = read_level(&g, 0, want);
     }

@@ -82,19 +82,16 @@ enum sx_rc sx_v2_missing(struct sx_v2_reader *r, const char *what, const char *n
     return SX_INVALID;
 }
 
-static bool get_int(struct sx_v2_reader *r, int64_t *ret_value)
+bool sx_v2_get_int(struct sx_v2_reader *r, int64_t max, int64_t *ret_value)
 {
     const char *text;
     size_t len;
     if (!sx_json_get_number(&r->j, &text, &len))
         return false;
-    return sx_json_int64(text, len, ret_value) || sx_json_fail(&r->j, "expected a whole number");
-}
-
-bool sx_v2_get_int(struct sx_v2_reader *r, int64_t max, int64_t *ret_value)
-{
-    return get_int(r, ret_value) && ((*ret_value >= 0 && *ret_value <= max) ||
-                                     sx_json_fail(&r->j, "the number is out of range"));
+    if (!sx_json_int64(text, len, ret_value))
+        return sx_json_fail(&r->j, "expected a whole number");
+    return (*ret_value >= 0 && *ret_value <= max) ||
+           sx_json_fail(&r->j, "the number is out of range");
 }
 
 void sx_v2_hint_ports(struct sx_err *err, const char *what, const struct sx_port *ports, size_t n)
