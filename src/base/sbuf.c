@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 void sx_sbuf_free(struct sx_sbuf *s)
 {
     free(s->data);
@@ -99,43 +101,6 @@ void sx_sbuf_vprintf(struct sx_sbuf *s, const char *format, va_list args)
     va_end(again);
 }
 
-/* Length of the well-formed UTF-8 sequence at p, or 0 and in *ret_skip the bytes that one U+FFFD
- * stands for (the longest part that could have begun a sequence; Unicode 15, table 3-7). */
-static size_t utf8_length(const unsigned char *p, size_t *ret_skip)
-{
-    size_t n;
-    unsigned char low = 0x80, high = 0xbf; // range of the second byte
-    *ret_skip = 1;
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] >= 0xc2 && p[0] <= 0xdf) {
-        n = 2;
-    } else if (p[0] >= 0xe0 && p[0] <= 0xef) {
-        n = 3;
-        if (p[0] == 0xe0)
-            low = 0xa0; // overlong
-        else if (p[0] == 0xed)
-            high = 0x9f; // surrogates
-    } else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-        n = 4;
-        if (p[0] == 0xf0)
-            low = 0x90; // overlong
-        else if (p[0] == 0xf4)
-            high = 0x8f; // above U+10FFFF
-    } else {
-        return 0;
-    }
-    for (size_t i = 1; i < n; i++) { // stops at the NUL, which is no continuation
-        if (p[i] < low || p[i] > high) {
-            *ret_skip = i;
-            return 0;
-        }
-        low = 0x80;
-        high = 0xbf;
-    }
-    return n;
-}
-
 void sx_sbuf_json(struct sx_sbuf *s, const char *text)
 {
     static const char replacement[] = "\xef\xbf\xbd";
@@ -144,7 +109,7 @@ void sx_sbuf_json(struct sx_sbuf *s, const char *text)
 
     sx_sbuf_putc(s, '"');
     while (*p) {
-        size_t skip, n = utf8_length(p, &skip);
+        size_t skip, n = sx_utf8_length(p, NULL, &skip);
         if (n > 0 && *p >= 0x20 && *p != '"' && *p != '\\') {
             p += n;
             continue;

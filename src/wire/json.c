@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 void sx_json_init(struct sx_json *j, const char *text, size_t len)
 {
     *j = (struct sx_json){.p = text, .end = text + len, .start = text};
@@ -69,34 +71,6 @@ bool sx_json_more(struct sx_json *j, char close)
     return false;
 }
 
-/* Length of the UTF-8 sequence at p (RFC 3629), 0 when there is none. */
-static size_t utf8_len(const unsigned char *p, const unsigned char *end)
-{
-    size_t left = (size_t)(end - p);
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] < 0xc2 || p[0] > 0xf4)
-        return 0;
-    size_t n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (left < n)
-        return 0;
-    unsigned char low = 0x80, high = 0xbf; /* of the second byte */
-    if (p[0] == 0xe0)
-        low = 0xa0;
-    else if (p[0] == 0xed)
-        high = 0x9f; /* surrogates */
-    else if (p[0] == 0xf0)
-        low = 0x90;
-    else if (p[0] == 0xf4)
-        high = 0x8f; /* beyond U+10FFFF */
-    if (p[1] < low || p[1] > high)
-        return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
-
 static int hex4(const char *p)
 {
     int v = 0;
@@ -144,7 +118,7 @@ bool sx_json_get_string(struct sx_json *j, struct sx_json_string *ret_string)
             return sx_json_fail(j, "");
         }
         unsigned char c = (unsigned char)*p;
-        size_t n;
+        size_t n, skip;
         if (c == '"') {
             break;
         } else if (c == '\\') {
@@ -160,7 +134,7 @@ bool sx_json_get_string(struct sx_json *j, struct sx_json_string *ret_string)
         } else if (c < 0x80) {
             n = 1;
         } else {
-            n = utf8_len((const unsigned char *)p, (const unsigned char *)end);
+            n = sx_utf8_length((const unsigned char *)p, (const unsigned char *)end, &skip);
             if (!n) {
                 j->p = p;
                 return sx_json_fail(j, "a string is not valid UTF-8");
@@ -402,7 +376,7 @@ bool sx_json_put_bytes(struct sx_sbuf *s, const unsigned char *bytes, size_t len
             p++;
             continue;
         }
-        size_t n = utf8_len(p, end);
+        size_t skip, n = sx_utf8_length(p, end, &skip);
         if (!n) {
             s->len = before;
             if (s->data)
