@@ -71,6 +71,13 @@ def scale(factor, shape=("n", 4)):
     return model([node], [value("x", shape=shape)], [value("y", shape=shape)], [k])
 
 
+def look_up(table):
+    """y[n, 1] = table[i[n, 1]]: an index out of range is refused by the run."""
+    k = constant("k", np.float32(table))
+    node = helper.make_node("Gather", ["k", "i"], ["y"])
+    return model([node], [value("i", "INT64", ("n", 1))], [value("y", shape=("n", 1))], [k])
+
+
 def mlp(width=64, depth=3, inputs=16, outputs=4, seed=7):
     """Dense layers with a free batch: x[n, inputs] -> y[n, outputs]."""
     rng = np.random.default_rng(seed)

@@ -226,6 +226,20 @@ static void test_outputs_outlive(void **state)
     sx_tensor_unref(&y);
 }
 
+static void test_wrongly_prepared(void **state)
+{
+    (void)state;
+    const int64_t three[] = {3, 4}, two[] = {2, 4};
+    struct sx_engine_model *m = open_at(engine, path_of("affine"));
+    struct sx_session *s = session_of(m, 1);
+    struct sx_tensor x = floats(three, 2, 0), y = floats(two, 2, 0);
+    assert_int_equal(sx_session_run(s, &x, &y, NULL, NULL), SX_ENGINE);
+    sx_tensor_unref(&x);
+    sx_tensor_unref(&y);
+    sx_session_destroy(s);
+    sx_engine_close_model(m);
+}
+
 static void test_some_prepared(void **state)
 {
     (void)state;
@@ -701,6 +715,7 @@ int main(void)
         BOTH(test_run),
         BOTH(test_outputs_outlive),
         BOTH(test_some_prepared),
+        BOTH(test_wrongly_prepared),
         BOTH(test_scalar_and_empty),
         BOTH(test_strings),
         BOTH(test_wrong_inputs),

@@ -143,7 +143,8 @@ void sx_session_destroy(struct sx_session *session); /* NULL is fine */
  * dtype and shape), the result is written there and the actual shape must match it; otherwise
  * outputs[i] becomes a tensor with a buffer of its own.  On failure outputs that were
  * zeroed stay zeroed.  `ret_ns` (may be NULL): in virtual time, how long the run takes; else 0.
- * SX_INVALID: the model refuses these inputs; SX_ENGINE: it failed. */
+ * SX_INVALID: the model refuses these inputs; SX_ENGINE: it failed, or a result has another shape
+ * than was prepared for it. */
 enum sx_rc sx_session_run(struct sx_session *session, const struct sx_tensor *inputs,
                           struct sx_tensor *outputs, uint64_t *ret_ns, struct sx_err *err);
 

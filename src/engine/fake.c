@@ -32,8 +32,9 @@
  *
  * `fail stage`: the model cannot be opened in parts, though it says that it can be cut.
  * `fail nth=K`: the K-th run of a model fails (from 1; counted over its sessions).
- * `fail value=V`: a run fails when an element of the first input equals V.  Of a cut model, the
- * stage with the last operator counts, and the one with the first operator looks at values.
+ * `fail value=V`: a run fails when an element of the first input equals V, after its time.  Of a
+ * cut model, the stage with the last operator counts, and the one with the first operator looks at
+ * values.
  */
 #include <errno.h>
 #include <math.h>
@@ -403,7 +404,7 @@ static enum sx_rc shape_output(const struct sx_port *port, const struct sx_tenso
     }
     if (t->data) {
         if (t->rank != port->rank || memcmp(dims, t->dims, (size_t)port->rank * sizeof(*dims)))
-            return sx_fail(err, SX_INVALID, "output '%s' was prepared with another shape",
+            return sx_fail(err, SX_ENGINE, "output '%s' was prepared with another shape",
                            port->name);
         return SX_OK;
     }
@@ -441,7 +442,7 @@ static void compute(const struct sx_port *in_port, const struct sx_tensor *in,
     }
 }
 
-static void take_time(uint64_t deadline, bool spin)
+static void wait_until(uint64_t deadline, bool spin)
 {
     if (spin) {
         while (sx_now() < deadline)
@@ -451,6 +452,26 @@ static void take_time(uint64_t deadline, bool spin)
     struct timespec at = {(time_t)(deadline / SX_S), (long)(deadline % SX_S)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
         ;
+}
+
+static void take_time(const struct sx_session *session, const struct sx_tensor *inputs,
+                      uint64_t begin, uint64_t *ret_ns)
+{
+    const struct fake_model *m = (const struct fake_model *)session->model;
+    double us = m->base_us;
+    us += m->per_sample_us *
+          (double)(inputs[0].dtype ? n_samples(&m->base.inputs[0], &inputs[0]) : 1);
+    us *= m->serial + (1 - m->serial) / session->width;
+    if (m->slow > 0 && inputs[0].dtype && inputs[0].nbytes && element(&inputs[0], 0) > m->slow_over)
+        us *= m->slow;
+    if (m->chain)
+        us *= (double)(m->last - m->first + 1) / m->chain;
+    if (m->base.engine->virtual_time) {
+        if (ret_ns)
+            *ret_ns = (uint64_t)(us * 1e3);
+    } else if (us > 0) {
+        wait_until(begin + (uint64_t)(us * 1e3), m->spin);
+    }
 }
 
 static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *inputs,
@@ -469,9 +490,11 @@ static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *i
         uint64_t n;
         sx_shape_count(inputs[0].dims, inputs[0].rank, &n);
         for (uint64_t i = 0; i < n; i++)
-            if (element(&inputs[0], i) == m->fail_value)
+            if (element(&inputs[0], i) == m->fail_value) {
+                take_time(session, inputs, begin, ret_ns);
                 return sx_fail(err, SX_ENGINE, "the model says that the value %g fails",
                                m->fail_value);
+            }
     }
 
     size_t made = 0;
@@ -497,21 +520,7 @@ static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *i
                 sx_tensor_unref(&outputs[k]);
         return rc;
     }
-
-    double us = m->base_us;
-    us += m->per_sample_us *
-          (double)(inputs[0].dtype ? n_samples(&m->base.inputs[0], &inputs[0]) : 1);
-    us *= m->serial + (1 - m->serial) / session->width;
-    if (m->slow > 0 && inputs[0].dtype && inputs[0].nbytes && element(&inputs[0], 0) > m->slow_over)
-        us *= m->slow;
-    if (m->chain)
-        us *= (double)(m->last - m->first + 1) / m->chain;
-    if (m->base.engine->virtual_time) {
-        if (ret_ns)
-            *ret_ns = (uint64_t)(us * 1e3);
-    } else if (us > 0) {
-        take_time(begin + (uint64_t)(us * 1e3), m->spin);
-    }
+    take_time(session, inputs, begin, ret_ns);
     return SX_OK;
 }
 

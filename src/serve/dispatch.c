@@ -264,7 +264,7 @@ static void job_done(struct sx_task *task)
     struct timespec wall;
     clock_gettime(CLOCK_REALTIME_COARSE, &wall);
     bool profile = sx_list_empty(&job->requests);
-    sx_job_scatter(job);
+    bool answered = sx_job_scatter(job);
     pthread_mutex_lock(&s->lock);
     uint64_t now = sx_clock_now(s->clock);
     job->end_ns = now;
@@ -295,16 +295,23 @@ static void job_done(struct sx_task *task)
     }
     SX_LIST_FOREACH_SAFE (it, &job->requests) {
         struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
+        m->running_requests--;
+        sx_list_remove(&r->link);
+        if (!answered && !r->cancelled) {
+            r->alone = true;
+            sx_queue_insert(m, r);
+            continue;
+        }
         r->end_ns = now;
         r->batch = job->samples;
         r->width = job->width;
         if (r->cancelled)
             r->rc = sx_fail(&r->err, SX_CANCELLED, "the client went away");
         count_request(m, job, r);
-        m->running_requests--;
-        sx_list_remove(&r->link);
         sx_request_finish(s, r, &o);
     }
+    if (m->removed) /* its queue is not looked at any more */
+        sx_queue_fail(s, m, SX_UNAVAILABLE, "the model was unloaded while the request waited", &o);
     sx_job_reset(job);
     sx_list_insert(m->free_jobs.next, &job->link);
     sx_model_drop(m); /* neither it nor the job may be there any more */

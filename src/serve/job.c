@@ -109,11 +109,13 @@ void sx_job_run(struct sx_task *task)
     job->infer_ns = sx_clock_now(m->server->clock) + took;
 }
 
-void sx_job_scatter(struct sx_job *job)
+bool sx_job_scatter(struct sx_job *job)
 {
     const struct sx_model *m = job->model;
     int64_t row = 0;
     bool alone = job->requests.next->next == &job->requests;
+    if (job->rc && !alone)
+        return false; /* one request's values may have done it: the others are not to suffer */
     SX_LIST_FOREACH (it, &job->requests) {
         struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
         r->rc = job->rc;
@@ -138,4 +140,5 @@ void sx_job_scatter(struct sx_job *job)
         }
         row += r->samples;
     }
+    return true;
 }

@@ -92,12 +92,12 @@ void sx_model_refresh(struct sx_model *m)
     v->head_samples = head->samples;
     v->head_arrival = head->arrival_ns;
     v->head_deadline = head->deadline_ns;
-    if (!m->varies)
+    if (!m->varies && !head->alone)
         return;
     v->queued = 0; /* only neighbours of one shape share a batch */
     SX_LIST_FOREACH (it, &m->queue) {
         struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
-        if (!sx_request_same_shape(r, head) || v->queued >= m->max_batch)
+        if (r != head && (!sx_request_same_shape(r, head) || v->queued >= m->max_batch))
             break;
         v->queued += r->samples;
     }

@@ -9,6 +9,8 @@
  *   (caller's)                    |
  *                                 +--> RUNNING --> DONE         (caller's again)
  *
+ * A request whose batch fails goes from RUNNING back to QUEUED, once, and then runs alone.
+ *
  * Life: sx_request_create (from the model's free list) -> the caller fills inputs and the fields
  * marked "in" -> sx_server_infer.  If that returns SX_OK the request belongs to the server until
  * `done(req)` is called, exactly once; otherwise it stays the caller's and `done` is not called.
@@ -55,6 +57,7 @@ struct sx_request {
     uint32_t samples;
     uint64_t shape_class; /* a hash: different ones may not share a batch */
     bool cancelled;
+    bool alone;          /* it shares no batch: one that it was in has failed */
     struct sx_list link; /* in the model's queue, the job's requests, or the free list */
 };
 

@@ -14,8 +14,9 @@ static void drop(struct sx_tensor *outputs, size_t n)
         sx_tensor_unref(&outputs[i]);
 }
 
+/* *ret_any: is there any? */
 static enum sx_rc allocate(const struct sx_port *ports, struct sx_tensor *outputs, size_t n,
-                           int64_t batch, struct sx_pool *pool)
+                           int64_t batch, struct sx_pool *pool, bool *ret_any)
 {
     for (size_t i = 0; i < n; i++) {
         const struct sx_port *p = &ports[i];
@@ -30,6 +31,7 @@ static enum sx_rc allocate(const struct sx_port *ports, struct sx_tensor *output
         enum sx_rc rc = sx_tensor_alloc(&outputs[i], pool, p->dtype, dims, p->rank);
         if (rc)
             return rc;
+        *ret_any = true;
     }
     return SX_OK;
 }
@@ -39,13 +41,14 @@ enum sx_rc sx_run_ports(struct sx_session *session, const struct sx_tensor *inpu
                         int64_t batch, struct sx_pool *pool, atomic_bool *self_alloc,
                         uint64_t *ret_ns, struct sx_err *err)
 {
-    bool declared = !atomic_load_explicit(self_alloc, memory_order_relaxed);
-    if (declared && allocate(ports, outputs, n, batch, pool)) {
+    bool prepared = false;
+    if (!atomic_load_explicit(self_alloc, memory_order_relaxed) &&
+        allocate(ports, outputs, n, batch, pool, &prepared)) {
         drop(outputs, n);
         return sx_fail(err, SX_NO_MEMORY, "no memory for the results");
     }
     enum sx_rc rc = sx_session_run(session, inputs, outputs, ret_ns, err);
-    if (rc && rc != SX_NO_MEMORY && declared) {
+    if (rc == SX_ENGINE && prepared) {
         /* Perhaps only because a declared shape does not hold: let the engine say. */
         drop(outputs, n);
         rc = sx_session_run(session, inputs, outputs, ret_ns, err);

@@ -342,8 +342,9 @@ enum sx_rc sx_job_create(struct sx_model *model, struct sx_job **ret_job);
 void sx_job_destroy(struct sx_job *job);
 /* The exec task: gather, compute.  On the unit's thread. */
 void sx_job_run(struct sx_task *task);
-/* Give each request its rows of the outputs, or the job's error. */
-void sx_job_scatter(struct sx_job *job);
+/* Give each request its rows of the outputs, or the job's error.  False: none has got anything, and
+ * each is to be run again by itself. */
+bool sx_job_scatter(struct sx_job *job);
 void sx_job_reset(struct sx_job *job);
 
 /* profile.c: a run of the cell that is worth measuring most; NULL when none. [lock] held. */

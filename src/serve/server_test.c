@@ -372,6 +372,89 @@ static void a_failing_run_fails_its_batch_alone(void **unused)
     tear_down(&f);
 }
 
+/* One unit: a request that keeps it until 10 ms, then five that share a batch, which fails after
+ * another 18 ms as the second of them has the value 7. */
+static void start_a_failing_batch(struct fixture *f, struct slot *s)
+{
+    set_up(f, 1, SPEC "fail value=7\n", BATCH8, (struct sx_server_config){0});
+    for (int i = 0; i < 6; i++) {
+        uint64_t timeout = i == 4 ? 40 * SX_MS : DEADLINE_NONE;
+        assert_int_equal(submit(f, &s[i], i == 2 ? 7 : (float)i, 1, timeout, 0, NULL), SX_OK);
+    }
+    advance(f, 20 * SX_MS);
+    assert_int_equal(s[0].answers, 1);
+    assert_int_equal(s[1].answers + s[2].answers + s[3].answers + s[4].answers + s[5].answers, 0);
+}
+
+static void a_bad_value_fails_its_own_request_alone(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    struct slot s[6], more[2];
+    start_a_failing_batch(&f, s);
+    sx_server_cancel(f.server, s[3].request); /* it runs */
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    static const enum sx_rc expected[] = {SX_OK,        SX_OK,       SX_ENGINE,
+                                          SX_CANCELLED, SX_DEADLINE, SX_OK};
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(s[i].answers, 1);
+        assert_int_equal(s[i].rc, expected[i]);
+        if (s[i].rc == SX_OK)
+            assert_int_equal(s[i].batch, 1);
+    }
+    struct sx_model_stats *st = malloc(sizeof *st);
+    sx_model_get_stats(f.model, st);
+    assert_int_equal(st->success, 3);
+    assert_int_equal(st->failed, 1);
+    assert_int_equal(st->cancelled, 1);
+    assert_int_equal(st->expired, 1);
+    assert_int_equal(st->pending + st->running, 0);
+    assert_int_equal(st->executions, 1 + 1 + 3);
+    free(st);
+    /* the next ones share batches again */
+    submit(&f, &s[0], 0, 1, DEADLINE_NONE, 0, NULL);
+    submit(&f, &more[0], 1, 1, DEADLINE_NONE, 0, NULL);
+    submit(&f, &more[1], 2, 1, DEADLINE_NONE, 0, NULL);
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    assert_true(more[0].rc == SX_OK && more[0].batch == 2);
+    tear_down(&f);
+}
+
+static void a_failed_batch_of_an_unloaded_model_is_answered(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    struct slot s[6];
+    start_a_failing_batch(&f, s);
+    assert_int_equal(sx_server_unload(f.server, "m", 0, NULL), SX_OK);
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    for (int i = 1; i < 6; i++)
+        assert_true(s[i].answers == 1 && s[i].rc == SX_UNAVAILABLE);
+    assert_int_equal(sx_server_drain(f.server, SX_NEVER), SX_OK);
+    tear_down(&f);
+}
+
+/* A failed run is tried again where the outputs' shapes were declared, as they may be wrong; not
+ * where nothing was declared. */
+static void only_declared_outputs_excuse_a_failed_run(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *spec;
+        enum sx_rc rc;
+    } cases[] = {{"input x FP32 -1 4\noutput y FP32 -1 4\nfail nth=1\n", SX_OK},
+                 {"input x FP32 -1 4\noutput y FP32 -1 -1\nfail nth=1\n", SX_ENGINE}};
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        struct slot s;
+        set_up(&f, 1, cases[i].spec, BATCH8, (struct sx_server_config){.no_profiling = true});
+        submit(&f, &s, 1, 1, DEADLINE_NONE, 0, NULL);
+        sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+        assert_int_equal(s.rc, cases[i].rc);
+        tear_down(&f);
+    }
+}
+
 static void a_stopping_server_answers_what_it_took(void **unused)
 {
     (void)unused;
@@ -606,6 +689,9 @@ int main(void)
         cmocka_unit_test(cancelled_requests_cost_nothing_and_are_answered_once),
         cmocka_unit_test(wrong_inputs_are_named),
         cmocka_unit_test(a_failing_run_fails_its_batch_alone),
+        cmocka_unit_test(a_bad_value_fails_its_own_request_alone),
+        cmocka_unit_test(a_failed_batch_of_an_unloaded_model_is_answered),
+        cmocka_unit_test(only_declared_outputs_excuse_a_failed_run),
         cmocka_unit_test(a_stopping_server_answers_what_it_took),
         cmocka_unit_test(overload_keeps_the_objective),
         cmocka_unit_test(exactly_once_whatever_happens),

@@ -79,6 +79,26 @@ class Load(unittest.TestCase):
                 after["execution_count"])
             self.assertLessEqual(max(b["batch_size"] for b in after["batch_stats"]), 16)
 
+    def test_bad_value_in_a_batch(self):
+        """An index that the model refuses fails its own request, not those in the same batch."""
+        config = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 20000 }"
+        table = [2.5 * i for i in range(16)]
+        with self.start({"table": models.look_up(table)}, configs={"table": config}) as server:
+
+            def client(i):
+                for k in range(10):
+                    index = 99 if i == 0 else (i + k) % 16
+                    status, answer, _ = server.infer("table", {"i": ("INT64", [1, 1], [index])})
+                    self.assertEqual(status, 400 if i == 0 else 200, answer)
+                    if i:
+                        self.assertEqual(answer["outputs"][0]["data"], [table[index]])
+
+            on_threads(8, client)
+            stats = server.stats("table")
+            self.assertEqual(stats["inference_stats"]["success"]["count"], 7 * 10)
+            self.assertEqual(stats["inference_stats"]["fail"]["count"], 10)
+            self.assertGreater(max(b["batch_size"] for b in stats["batch_stats"]), 1)
+
     def test_too_large_a_batch(self):
         with self.start({"two": models.scale(2)}, configs={"two": "max_batch_size: 4"}) as server:
             for n, status in (4, 200), (5, 400), (0, 400):
