@@ -78,6 +78,18 @@ def look_up(table):
     return model([node], [value("i", "INT64", ("n", 1))], [value("y", shape=("n", 1))], [k])
 
 
+def find(found):
+    """x[n, 4] -> y[m, 2], where its elements are over 0: first dimensions that look like a batch.
+    `found`: the name of m, or None."""
+    nodes = [
+        helper.make_node("Greater", ["x", "zero"], ["over"]),
+        helper.make_node("NonZero", ["over"], ["at"]),
+        helper.make_node("Transpose", ["at"], ["y"]),
+    ]
+    return model(nodes, [value("x")], [value("y", "INT64", (found, 2))],
+                 [constant("zero", np.float32(0))])
+
+
 def mlp(width=64, depth=3, inputs=16, outputs=4, seed=7):
     """Dense layers with a free batch: x[n, inputs] -> y[n, outputs]."""
     rng = np.random.default_rng(seed)

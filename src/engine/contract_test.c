@@ -70,6 +70,15 @@ static void make_models(void)
     put_fake("pair", "input x FP32 -1 4\ninput s FP32 -1 2\noutput y FP32 -1 4\n"
                      "output z FP32 -1 2\n");
 
+    mk_begin(&mk, 8);
+    mk_input(&mk, "x", MK_FLOAT, "-1,4");
+    mk.graph->input[0]->type->tensor_type->shape->dim[0]->dim_param = mk_text(&mk, "images");
+    mk_node(&mk, "NonZero", "x", "i");
+    mk_node(&mk, "Transpose", "i", "y");
+    mk_output(&mk, "y", MK_INT64, "-1,2");
+    mk.graph->output[0]->type->tensor_type->shape->dim[0]->dim_param = mk_text(&mk, "found");
+    put_onnx(&mk, "named");
+
     mk_begin(&mk, 8); /* ONNX Runtime hands the caller's own input back */
     mk_input(&mk, "x", MK_FLOAT, "-1,4");
     mk_node(&mk, "Relu", "x", "y");
@@ -698,6 +707,26 @@ static void test_ort_is_quiet(void **state)
     free(text);
 }
 
+static void test_ort_names_of_dims(void **state)
+{
+    (void)state;
+    const struct sx_port *p;
+    struct sx_engine_model *m = open_at(engine, path_of("named"));
+    sx_engine_inputs(m, &p);
+    assert_string_equal(p[0].first_dim, "images");
+    sx_engine_outputs(m, &p);
+    assert_string_equal(p[0].first_dim, "found");
+    sx_engine_close_model(m);
+    m = open_at(engine, path_of("affine"));
+    sx_engine_inputs(m, &p);
+    assert_string_equal(p[0].first_dim, "n");
+    sx_engine_close_model(m);
+    m = open_at(engine, path_of("scalar"));
+    sx_engine_inputs(m, &p);
+    assert_string_equal(p[0].first_dim, "");
+    sx_engine_close_model(m);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -728,6 +757,7 @@ int main(void)
         ORT(test_ort_library),
         ORT(test_ort_refuses),
         ORT(test_ort_input_as_output),
+        ORT(test_ort_names_of_dims),
         ORT(test_ort_unknown_rank),
         ORT(test_ort_prepared),
     };

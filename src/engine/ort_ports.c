@@ -6,6 +6,7 @@
  * Only a session knows the types that ONNX Runtime inferred, so a model is described from its first
  * one.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,7 +63,12 @@ static enum sx_rc describe_port(const struct ort_model *m, const char *what, con
         return sx_fail(err, SX_UNSUPPORTED, "%s '%s' has %zu dimensions, at most %d are supported",
                        what, name, rank, SX_MAX_RANK);
     port->rank = (int)rank;
+    const char *symbols[SX_MAX_RANK] = {0}; /* they live as long as `info` */
     rc = sx_ort_check(m->lib, api->GetDimensions(info, port->dims, rank), err);
+    if (!rc)
+        rc = sx_ort_check(m->lib, api->GetSymbolicDimensions(info, symbols, rank), err);
+    if (!rc && rank && port->dims[0] < 0 && symbols[0])
+        snprintf(port->first_dim, sizeof(port->first_dim), "%s", symbols[0]);
     for (int d = 0; d < port->rank; d++)
         if (port->dims[d] < 0)
             port->dims[d] = -1;

@@ -52,6 +52,8 @@ struct sx_config {
     char default_filename[SX_NAME_MAX];
     bool has_max_batch_size;
     int64_t max_batch_size; /* 0: the model's first dimension is not a batch */
+    bool batching_assumed;  /* nobody said so: only the shapes look like it */
+    char not_assumed[224];  /* why it is not, although shapes look like it, for the log; "" */
     struct sx_config_port *inputs, *outputs;
     size_t n_inputs, n_outputs;
     struct sx_config_version_policy versions;
@@ -79,8 +81,9 @@ void sx_config_fini(struct sx_config *config);
 
 /* Fill what the file leaves out from the opened model, as Triton does: if every input and
  * output has a free first dimension and max_batch_size is not said, it becomes `default_max_batch`
- * and dynamic batching is on.  Check what it does say against the model: names, types, dims,
- * a batch dimension that the model really has. */
+ * and dynamic batching is on; unless the model gives these dimensions different names.  Check what
+ * it does say against the model: names, types, dims, a batch dimension that the model really has.
+ */
 enum sx_rc sx_config_complete(struct sx_config *config, const struct sx_engine_model *model,
                               unsigned default_max_batch, struct sx_err *err);
 

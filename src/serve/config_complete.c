@@ -4,6 +4,7 @@
  * config_complete.c - fill a config from the opened model, and hold it against the model.
  */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,14 +111,52 @@ static bool says_all_dims(const struct sx_config_port *ports, size_t n, const st
     return false;
 }
 
-static enum sx_rc complete_batching(struct sx_config *config, const struct sx_port *bad,
-                                    unsigned default_max_batch, struct sx_err *err)
+/* A port whose first dimension has another name than that of `*first`, the first with a name: they
+ * count different things, such as images and what is found in them. */
+static const struct sx_port *differs(const struct sx_port *ports, size_t n,
+                                     const struct sx_port **first)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!*ports[i].first_dim)
+            continue;
+        if (!*first)
+            *first = &ports[i];
+        else if (strcmp(ports[i].first_dim, (*first)->first_dim) != 0)
+            return &ports[i];
+    }
+    return NULL;
+}
+
+static void assume_batching(struct sx_config *config, const struct sx_engine_model *model,
+                            unsigned default_max_batch)
+{
+    const struct sx_port *inputs, *outputs, *first = NULL;
+    size_t n_inputs = sx_engine_inputs(model, &inputs);
+    size_t n_outputs = sx_engine_outputs(model, &outputs);
+    const struct sx_port *other = differs(inputs, n_inputs, &first);
+    if (!other)
+        other = differs(outputs, n_outputs, &first);
+    if (other) {
+        snprintf(config->not_assumed, sizeof(config->not_assumed),
+                 "not batched: '%.32s' counts %s, '%.32s' counts %s; if it is a batch, say "
+                 "max_batch_size in config.pbtxt",
+                 first->name, first->first_dim, other->name, other->first_dim);
+        return;
+    }
+    config->max_batch_size = (int64_t)default_max_batch;
+    config->batching_assumed = true;
+    if (config->max_batch_size > 1)
+        config->dynamic_batching = true;
+}
+
+static enum sx_rc complete_batching(struct sx_config *config, const struct sx_engine_model *model,
+                                    const struct sx_port *bad, unsigned default_max_batch,
+                                    struct sx_err *err)
 {
     if (!config->has_max_batch_size) {
         config->has_max_batch_size = true;
-        config->max_batch_size = bad ? 0 : (int64_t)default_max_batch;
-        if (config->max_batch_size > 1)
-            config->dynamic_batching = true;
+        if (!bad)
+            assume_batching(config, model, default_max_batch);
     } else if (config->max_batch_size > 0 && bad) {
         char text[128];
         sx_fail(err, SX_INVALID,
@@ -149,7 +188,7 @@ enum sx_rc sx_config_complete(struct sx_config *config, const struct sx_engine_m
         (says_all_dims(config->inputs, config->n_inputs, inputs, n_inputs) ||
          says_all_dims(config->outputs, config->n_outputs, outputs, n_outputs)))
         config->has_max_batch_size = true; /* 0 */
-    enum sx_rc rc = complete_batching(config, bad, default_max_batch, err);
+    enum sx_rc rc = complete_batching(config, model, bad, default_max_batch, err);
     int skip = config->max_batch_size > 0 ? 1 : 0;
     if (!rc)
         rc = complete_ports(&config->inputs, &config->n_inputs, inputs, n_inputs, skip, "input",

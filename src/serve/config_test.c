@@ -154,13 +154,33 @@ static void test_complete_empty(void **state)
     sx_config_init(&c);
     assert_int_equal(sx_config_complete(&c, &m, 4, NULL), SX_OK);
     assert_int_equal(c.max_batch_size, 4);
-    assert_true(c.dynamic_batching);
+    assert_true(c.dynamic_batching && c.batching_assumed);
     assert_int_equal(c.n_inputs, 2);
     assert_string_equal(c.inputs[0].name, "a");
     assert_int_equal(c.inputs[0].rank, 1); /* the batch dimension is not among them */
     assert_int_equal(c.inputs[0].dims[0], 3);
     assert_true(c.inputs[1].optional);
     assert_string_equal(c.platform, "onnxruntime_onnx");
+    sx_config_fini(&c);
+
+    strcpy(m.in[0].first_dim, "n");
+    strcpy(m.in[1].first_dim, "n"); /* the output has not said */
+    sx_config_init(&c);
+    assert_int_equal(sx_config_complete(&c, &m, 4, NULL), SX_OK);
+    assert_int_equal(c.max_batch_size, 4);
+    assert_string_equal(c.not_assumed, "");
+    sx_config_fini(&c);
+    strcpy(m.out[0].first_dim, "boxes");
+    assert_int_equal(sx_config_complete(&c, &m, 4, NULL), SX_OK);
+    assert_int_equal(c.max_batch_size, 0);
+    assert_false(c.batching_assumed || c.dynamic_batching);
+    assert_non_null(strstr(c.not_assumed, "'a' counts n, 'y' counts boxes"));
+    sx_config_fini(&c);
+    c.has_max_batch_size = true; /* the file knows better */
+    c.max_batch_size = 8;
+    assert_int_equal(sx_config_complete(&c, &m, 4, NULL), SX_OK);
+    assert_int_equal(c.max_batch_size, 8);
+    assert_false(c.batching_assumed);
     sx_config_fini(&c);
 
     m.out[0].dims[0] = 1; /* not batchable */

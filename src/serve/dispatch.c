@@ -253,6 +253,15 @@ static void count_request(struct sx_model *m, const struct sx_job *job, const st
     m->stats->output_ns += job->end_ns - job->infer_ns;
 }
 
+/* Plan with what is known now; a plan of the share that was being made may have undone it. */
+static void see_apart(struct sx_model *m)
+{
+    if (!atomic_load_explicit(&m->apart, memory_order_relaxed))
+        return;
+    m->sched.max_batch = m->sched.target_batch = m->share.max_batch = 1;
+    m->sched.max_delay_ns = 0;
+}
+
 /* The exec's `done`: learn, start what can start now, then answer. */
 static void job_done(struct sx_task *task)
 {
@@ -273,6 +282,7 @@ static void job_done(struct sx_task *task)
         s->unit_busy_ns[u] += now - s->unit_since[u];
     }
     m->running_jobs--;
+    see_apart(m);
     if (m->last_run_ns && job->start_ns > m->last_run_ns)
         sx_cost_rest(&m->cost, job->start_ns - m->last_run_ns);
     m->last_run_ns = now;

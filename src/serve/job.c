@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "serve/server_int.h"
 
 enum sx_rc sx_job_create(struct sx_model *model, struct sx_job **ret_job)
@@ -109,12 +110,40 @@ void sx_job_run(struct sx_task *task)
     job->infer_ns = sx_clock_now(m->server->clock) + took;
 }
 
+static bool has_a_row_for_each(const struct sx_job *job, size_t i)
+{
+    const struct sx_tensor *out = &job->outputs[i];
+    return out->rank > 0 && out->dims[0] == (int64_t)job->samples;
+}
+
+/* Did the model only look as if it could be batched?  Where somebody said that it can, it is not
+ * asked. */
+static bool is_no_batch(const struct sx_job *job)
+{
+    struct sx_model *m = job->model;
+    if (job->rc || !m->config.batching_assumed)
+        return false;
+    if (atomic_load(&m->apart)) /* it ran meanwhile: that it has as many rows proves nothing */
+        return true;
+    for (size_t i = 0; i < m->n_out; i++) {
+        if (has_a_row_for_each(job, i))
+            continue;
+        if (!atomic_exchange(&m->apart, true))
+            sx_warning("model '%s': output '%s' has not a row for each sample: its requests do not "
+                       "share runs any more; say max_batch_size: 0 in config.pbtxt",
+                       m->config.name, m->out[i].name);
+        return true;
+    }
+    return false;
+}
+
 bool sx_job_scatter(struct sx_job *job)
 {
     const struct sx_model *m = job->model;
     int64_t row = 0;
     bool alone = job->requests.next->next == &job->requests;
-    if (job->rc && !alone)
+    bool no_batch = is_no_batch(job);
+    if (!alone && (job->rc || no_batch))
         return false; /* one request's values may have done it: the others are not to suffer */
     SX_LIST_FOREACH (it, &job->requests) {
         struct sx_request *r = SX_CONTAINER_OF(it, struct sx_request, link);
@@ -126,14 +155,13 @@ bool sx_job_scatter(struct sx_job *job)
                 sx_tensor_move(&r->outputs[i], &job->outputs[i]);
                 continue;
             }
-            const struct sx_tensor *out = &job->outputs[i];
-            if (out->rank < 1 || out->dims[0] != (int64_t)job->samples) {
+            if (!has_a_row_for_each(job, i)) {
                 r->rc = sx_fail(&r->err, SX_ENGINE,
                                 "output '%s' of model '%s' does not keep the batch dimension",
                                 m->out[i].name, m->config.name);
                 sx_hint(&r->err, "set max_batch_size: 0 in the model's config.pbtxt");
             } else {
-                r->rc = sx_tensor_slice(&r->outputs[i], out, row, r->samples);
+                r->rc = sx_tensor_slice(&r->outputs[i], &job->outputs[i], row, r->samples);
                 if (r->rc)
                     sx_fail(&r->err, r->rc, "output '%s' cannot be divided", m->out[i].name);
             }

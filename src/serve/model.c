@@ -156,6 +156,7 @@ static enum sx_rc create_model(struct sx_server *s, const char *name, int64_t ve
     m->version = version;
     atomic_init(&m->refs, 1);
     atomic_init(&m->self_alloc, false);
+    atomic_init(&m->apart, false);
     pthread_mutex_init(&m->pool_lock, NULL);
     sx_list_init(&m->queue);
     sx_list_init(&m->free_requests);
@@ -190,6 +191,8 @@ static enum sx_rc create_model(struct sx_server *s, const char *name, int64_t ve
     sx_engine_model_settle(m->engine_model);
     if (*sx_engine_model_note(m->engine_model))
         sx_warning("model '%s': %s", name, sx_engine_model_note(m->engine_model));
+    if (*m->config.not_assumed)
+        sx_info("model '%s': %s", name, m->config.not_assumed);
     if (*m->config.notes)
         sx_info("model '%s': %s", name, m->config.notes);
     m->load_seconds = m->stats->load_seconds = (double)(sx_now() - began) * 1e-9;

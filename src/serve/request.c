@@ -68,7 +68,8 @@ static uint64_t mix(uint64_t hash, uint64_t value)
 bool sx_request_same_shape(const struct sx_request *a, const struct sx_request *b)
 {
     const struct sx_model *m = a->model;
-    if (a->alone || b->alone || a->shape_class != b->shape_class)
+    if (a->alone || b->alone || atomic_load_explicit(&m->apart, memory_order_relaxed) ||
+        a->shape_class != b->shape_class)
         return false;
     for (size_t i = 0; m->varies && i < m->n_in; i++) {
         const struct sx_tensor *x = &a->inputs[i], *y = &b->inputs[i];

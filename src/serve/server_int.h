@@ -110,6 +110,7 @@ struct sx_model {
     bool batchable;         /* [once] first dimension of every input and output is the batch */
     bool varies;            /* [once] a dimension other than the batch is free */
     atomic_bool self_alloc; /* the engine allocates outputs: declared shapes do not hold */
+    atomic_bool apart;      /* batching was assumed, and a run showed that it is wrong */
     atomic_uint refs;
     double load_seconds;
 

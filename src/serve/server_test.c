@@ -434,6 +434,70 @@ static void a_failed_batch_of_an_unloaded_model_is_answered(void **unused)
     tear_down(&f);
 }
 
+/* Looks like a batch, but without the optional input the second output has no row. */
+#define LOOSE                                                                                      \
+    "input x FP32 -1 4\ninput k FP32 -1 4 optional\noutput y FP32 -1 4\noutput z FP32 -1 4\n"      \
+    "time base_us=8000 per_sample_us=2000\n"
+
+/* Six at once: the largest batch in which one was answered, and how many were answered with `rc`.
+ * Until the first run is over, nobody looks whether it was a batch. */
+static int six(struct fixture *f, enum sx_rc rc, bool assumed, unsigned *ret_batch)
+{
+    struct slot s[6];
+    int answered = 0;
+    *ret_batch = 0;
+    f->model->config.batching_assumed = false;
+    for (int i = 0; i < 6; i++)
+        submit(f, &s[i], (float)i, 1, DEADLINE_NONE, 0, NULL);
+    advance(f, 11 * SX_MS);
+    assert_int_equal(s[0].answers, 1);
+    f->model->config.batching_assumed = assumed;
+    sx_exec_advance(sx_server_exec(f->server), SX_NEVER);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(s[i].answers, 1);
+        answered += s[i].rc == rc;
+        *ret_batch = s[i].batch > *ret_batch ? s[i].batch : *ret_batch;
+    }
+    return answered;
+}
+
+static void a_batch_that_was_only_assumed_is_given_up(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    struct slot s;
+    unsigned batch;
+    struct sx_model_stats *st = malloc(sizeof *st);
+    /* found by a run of one request */
+    set_up(&f, 1, LOOSE, NULL, (struct sx_server_config){.no_profiling = true});
+    submit(&f, &s, 0, 4, DEADLINE_NONE, 0, NULL); /* of one client, whole: it has what it asked */
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    assert_true(s.rc == SX_OK && s.batch == 4);
+    assert_int_equal(f.model->sched.max_batch, 1);
+    assert_int_equal(six(&f, SX_OK, true, &batch), 6);
+    assert_int_equal(batch, 1);
+    tear_down(&f);
+    /* found while idle: no batch has ever run for requests */
+    set_up(&f, 1, LOOSE, NULL, (struct sx_server_config){0});
+    assert_int_equal(six(&f, SX_OK, true, &batch), 6);
+    sx_model_get_stats(f.model, st);
+    assert_int_equal(st->n_batches, 1);
+    assert_int_equal(st->batches[0].batch, 1);
+    tear_down(&f);
+    /* found by a batch of several requests: each is run again */
+    set_up(&f, 1, LOOSE, BATCH8, (struct sx_server_config){0}); /* it knows that batches pay */
+    assert_int_equal(six(&f, SX_OK, true, &batch), 6);
+    sx_model_get_stats(f.model, st);
+    assert_true(st->n_batches == 2 && st->batches[1].batch > 1);
+    assert_int_equal(batch, 1);
+    tear_down(&f);
+    /* said: the author is told */
+    set_up(&f, 1, LOOSE, BATCH8, (struct sx_server_config){0});
+    assert_int_equal(six(&f, SX_ENGINE, false, &batch), 5);
+    tear_down(&f);
+    free(st);
+}
+
 /* A failed run is tried again where the outputs' shapes were declared, as they may be wrong; not
  * where nothing was declared. */
 static void only_declared_outputs_excuse_a_failed_run(void **unused)
@@ -691,6 +755,7 @@ int main(void)
         cmocka_unit_test(a_failing_run_fails_its_batch_alone),
         cmocka_unit_test(a_bad_value_fails_its_own_request_alone),
         cmocka_unit_test(a_failed_batch_of_an_unloaded_model_is_answered),
+        cmocka_unit_test(a_batch_that_was_only_assumed_is_given_up),
         cmocka_unit_test(only_declared_outputs_excuse_a_failed_run),
         cmocka_unit_test(a_stopping_server_answers_what_it_took),
         cmocka_unit_test(overload_keeps_the_objective),

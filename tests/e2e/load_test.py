@@ -99,6 +99,27 @@ class Load(unittest.TestCase):
             self.assertEqual(stats["inference_stats"]["fail"]["count"], 10)
             self.assertGreater(max(b["batch_size"] for b in stats["batch_stats"]), 1)
 
+    def test_not_a_batch(self):
+        """What a model finds in one request is not handed to another, whatever its shapes say."""
+        zoo = {"named": models.find("m"), "unnamed": models.find(None)}
+        with self.start(zoo) as server:
+
+            def client(i):
+                for k in range(10):
+                    x = [float((i >> b) & 1) for b in range(4)]
+                    want = [n for b in range(4) if x[b] for n in (0, b)]
+                    for name in zoo:
+                        status, answer, _ = server.infer(name, {"x": ("FP32", [1, 4], x)})
+                        self.assertEqual(status, 200, answer)
+                        self.assertEqual(answer["outputs"][0]["data"], want)
+
+            on_threads(16, client)
+            for name, size in ("named", 0), ("unnamed", 4):
+                config = json.loads(server.get(f"/v2/models/{name}/config")[2])
+                self.assertEqual(config["max_batch_size"], size)
+            self.assertIn("'x' counts n, 'y' counts m", server.text())
+            self.assertIn("output 'y' has not a row for each sample", server.text())
+
     def test_too_large_a_batch(self):
         with self.start({"two": models.scale(2)}, configs={"two": "max_batch_size: 4"}) as server:
             for n, status in (4, 200), (5, 400), (0, 400):
