@@ -31,10 +31,12 @@ int sx_exit_of(enum sx_rc rc);
 
 /* The value and the help of --device, wherever several can be given. */
 #define SX_DEVICE_HELP                                                                             \
-    "what to run on: cpu, cpu:0, cpu:0-3, cpu:0,2; default: all cores; may be repeated, for "      \
-    "several devices; @8 behind it emulates one that is 8 times slower: it computes, then waits"
+    "what to run on: cpu, cpu:0, cpu:0-3, cpu:0,2; default: all cores, or as many as a CPU quota " \
+    "pays for; may be repeated, for several devices; @8 behind it emulates one that is 8 times "   \
+    "slower: it computes, then waits"
 
-/* The machine with the devices that the --device texts make of it; none: one of all cores. */
+/* The machine with the devices that the --device texts make of it; none: one of all cores, or of as
+ * many as the control group's quota pays for, and then the log says so. */
 enum sx_rc sx_open_machine(const struct sx_texts *devices, struct sx_machine **ret_machine,
                            struct sx_err *err);
 /* The same for a server, whose executor has room for so many units: on a machine of more cores a

@@ -41,6 +41,11 @@ enum sx_rc sx_open_machine(const struct sx_texts *devices, struct sx_machine **r
 
     if (rc != SX_OK)
         return rc;
+    unsigned n_units = machine->n_units;
+    if (!devices->count && sx_machine_keep_quota(machine))
+        sx_info("%u of %u cores are used, as the control group allows the time of %.3g; choose "
+                "cores with --device",
+                machine->n_units, n_units, machine->quota_cores);
     rc = sx_machine_select(machine, devices->item, devices->count, err);
     if (rc != SX_OK) {
         sx_machine_destroy(machine);

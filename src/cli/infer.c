@@ -37,8 +37,8 @@ static const struct sx_option options[] = {
     {"repeat", 0, "N", SX_OPT_UINT, &repeat, "run N times and report the times; default 1"},
     {"json", 'j', NULL, SX_OPT_FLAG, &json, "print one JSON object, with all values"},
     {"device", 0, "DEVICE", SX_OPT_LIST, &devices,
-     "what to run on: cpu, cpu:0, cpu:0-3, cpu:0,2; default: all cores; @8 behind it emulates one "
-     "that is 8 times slower: it computes, then waits"},
+     "what to run on: cpu, cpu:0, cpu:0-3, cpu:0,2; default: all cores, or as many as a CPU quota "
+     "pays for; @8 behind it emulates one that is 8 times slower: it computes, then waits"},
     {"onnxruntime", 0, "PATH", SX_OPT_TEXT, &library, "the ONNX Runtime library to load"},
     {NULL, 0, NULL, SX_OPT_FLAG, NULL, NULL},
 };

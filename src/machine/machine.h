@@ -11,6 +11,7 @@
 #ifndef SX_MACHINE_MACHINE_H
 #define SX_MACHINE_MACHINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,6 +57,10 @@ enum sx_rc sx_machine_detect(struct sx_machine **ret_machine, struct sx_err *err
  * has changed.  No text at all leaves the one device "cpu".  Once for each machine. */
 enum sx_rc sx_machine_select(struct sx_machine *machine, const char *const *devices, size_t n,
                              struct sx_err *err);
+/* Without devices: keep only as many neighbouring cores, at least one, as the quota pays for;
+ * threads on more of them, which wait for each other, would use it up early in each period and then
+ * all stand still.  True: those are fewer than there were.  Instead of sx_machine_select. */
+bool sx_machine_keep_quota(struct sx_machine *machine);
 /* On a machine of many cores: make units of several neighbouring cores each, all of the same size,
  * so that there are at most `most`.  What is left over of a device when that does not divide it is
  * not used.  Costs of other sizes of units do not mix with these: the devices' kind says it, "cpu

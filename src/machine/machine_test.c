@@ -166,6 +166,12 @@ static void test_cgroup(void **state)
     sx_cgroup_limits(v2, &cores, &memory);
     assert_true(cores == 1.5);
     assert_int_equal(memory, 1 << 30);
+    struct sx_machine *m = synthetic("core:8 pu:2");
+    sx_cgroup_limits(v2, &m->quota_cores, &memory);
+    assert_true(sx_machine_keep_quota(m));
+    assert_int_equal(m->n_units, 2);
+    assert_int_equal(m->devices[0].n_units, 2);
+    sx_machine_destroy(m);
     /* in a container: the path is the host's */
     put(v2, "/proc/self/cgroup", "0::/system.slice/docker-1.scope\n");
     put(v2, "/sys/fs/cgroup/cpu.max", "50000 100000\n");

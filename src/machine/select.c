@@ -10,6 +10,7 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,6 +175,15 @@ out:
     free(units);
     free(taken);
     return rc;
+}
+
+bool sx_machine_keep_quota(struct sx_machine *machine)
+{
+    double cores = ceil(machine->quota_cores); /* 0: there is none */
+    if (cores < 1 || cores >= machine->n_units)
+        return false;
+    machine->n_units = machine->devices[0].n_units = (unsigned)cores;
+    return true;
 }
 
 /* --- units of several cores --------------------------------------------------------------------

@@ -139,6 +139,31 @@ static void test_several(void **state)
     gives("cpu:0,2", "cpu:1,3@2", "cpu:7", "cpu:0,2[0 2]x1 cpu:1,3@2[1 3]x2 cpu:7[7]x1");
 }
 
+static void test_quota(void **state)
+{
+    (void)state;
+    static const struct {
+        double quota;
+        const char *expected;
+    } cases[] = {{0, "cpu[0 2 4 6 8 10 12 14]x1"},
+                 {0.3, "cpu[0]x1"},
+                 {1, "cpu[0]x1"},
+                 {2, "cpu[0 2]x1"},
+                 {2.5, "cpu[0 2 4]x1"},
+                 {7.5, "cpu[0 2 4 6 8 10 12 14]x1"},
+                 {64, "cpu[0 2 4 6 8 10 12 14]x1"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sx_machine *m = synthetic("pack:2 [numa] core:4 pu:2");
+        char got[256];
+        m->quota_cores = cases[i].quota;
+        bool fewer = sx_machine_keep_quota(m);
+        describe(m, got, sizeof got);
+        assert_string_equal(got, cases[i].expected);
+        assert_int_equal(fewer, m->n_units < 8);
+        sx_machine_destroy(m);
+    }
+}
+
 static void refused(const char *a, const char *b)
 {
     const char *texts[2] = {a, b};
@@ -240,7 +265,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups),  cmocka_unit_test(test_one),
         cmocka_unit_test(test_several), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_quota),   cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
