@@ -399,6 +399,28 @@ static void servers_that_share_a_profile_correct_it_once(void **state)
     rmdir(dir);
 }
 
+static void too_many_devices_are_refused(void **unused)
+{
+    (void)unused;
+    enum { N = 17 };
+    struct sx_unit units[N] = {0};
+    struct sx_device devices[N];
+    for (unsigned d = 0; d < N; d++)
+        devices[d] = (struct sx_device){
+            .name = "cpu", .kind = "cpu", .first_unit = d, .n_units = 1, .slowdown = 1};
+    struct sx_machine machine = {.units = units, .n_units = N, .devices = devices, .n_devices = N};
+    struct sx_server_config config = {.machine = &machine, .exec = SX_EXEC_VIRTUAL};
+    struct sx_server *server = NULL;
+    struct sx_err err = {0};
+    assert_int_equal(sx_server_create(&config, &server, &err), SX_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "17 devices, at most 16"));
+    assert_non_null(strstr(err.hint, "cpu:0-3"));
+    assert_null(server);
+    machine.n_units = machine.n_devices = N - 1;
+    assert_int_equal(sx_server_create(&config, &server, &err), SX_OK);
+    sx_server_destroy(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -413,6 +435,7 @@ int main(void)
         cmocka_unit_test(drain_answers_what_was_admitted),
         cmocka_unit_test(a_model_without_graph_is_served_whole),
         cmocka_unit_test(a_model_whose_stages_are_refused_is_served_whole),
+        cmocka_unit_test(too_many_devices_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,12 @@ enum sx_rc sx_server_create(const struct sx_server_config *config, struct sx_ser
     if (!n_units || n_cores > SX_SCHED_UNITS)
         return sx_fail(err, SX_UNSUPPORTED, "%u cores, between 1 and %d are supported", n_cores,
                        SX_SCHED_UNITS);
+    if (config->machine->n_devices > SX_PLACE_DEVICES) {
+        sx_fail(err, SX_UNSUPPORTED, "%u devices, at most %d are supported",
+                config->machine->n_devices, SX_PLACE_DEVICES);
+        sx_hint(err, "give several cores to one device, as cpu:0-3 does");
+        return SX_UNSUPPORTED;
+    }
     struct sx_server *s = calloc(1, sizeof *s);
     int *cpus = calloc(n_units, sizeof *cpus);
     enum sx_rc rc = SX_NO_MEMORY;
