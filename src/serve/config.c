@@ -329,17 +329,67 @@ static enum sx_rc read_policy(struct reader *r, node_t *node, void *to)
     return READ_FIELDS(r, node, policy_fields, to);
 }
 
+static enum sx_rc read_level(struct reader *r, node_t *node, void *to)
+{
+    int64_t v = 0;
+    enum sx_rc rc = get_int(r, node, 0, UINT32_MAX, &v);
+    if (!rc)
+        *(uint32_t *)to = (uint32_t)v;
+    return rc;
+}
+
+static enum sx_rc read_levels(struct reader *r, node_t *node, void *to)
+{
+    return read_level(r, node, &((struct sx_config *)to)->priority_levels);
+}
+
+static enum sx_rc read_default_level(struct reader *r, node_t *node, void *to)
+{
+    return read_level(r, node, &((struct sx_config *)to)->default_priority_level);
+}
+
+/* One level's policy.  All levels wait in one queue: what the policy says must be right, but sizes
+ * and times are those of default_queue_policy. */
+static enum sx_rc read_level_policy(struct reader *r, node_t *node, void *to)
+{
+    struct sx_config unused;
+    (void)to;
+    return READ_FIELDS(r, node, policy_fields, &unused);
+}
+
+static enum sx_rc read_level_policies(struct reader *r, node_t *node, void *to)
+{
+    static const struct field fields[] = {{"key", read_level}, {"value", read_level_policy}};
+    uint32_t level;
+    (void)to;
+    note(r->config, node->name);
+    return READ_FIELDS(r, node, fields, &level);
+}
+
 static const struct field batching_fields[] = {
-    {"preferred_batch_size", read_preferred}, {"max_queue_delay_microseconds", read_delay},
-    {"default_queue_policy", read_policy},    {"preserve_ordering", read_noted},
-    {"priority_levels", read_noted},          {"default_priority_level", read_noted},
-    {"priority_queue_policy", read_noted},
+    {"preferred_batch_size", read_preferred},
+    {"max_queue_delay_microseconds", read_delay},
+    {"default_queue_policy", read_policy},
+    {"preserve_ordering", read_noted},
+    {"priority_levels", read_levels},
+    {"default_priority_level", read_default_level},
+    {"priority_queue_policy", read_level_policies},
 };
 
 static enum sx_rc read_batching(struct reader *r, node_t *node, void *to)
 {
-    ((struct sx_config *)to)->dynamic_batching = true;
-    return READ_FIELDS(r, node, batching_fields, to);
+    struct sx_config *c = to;
+    c->dynamic_batching = true;
+    enum sx_rc rc = READ_FIELDS(r, node, batching_fields, to);
+    if (rc)
+        return rc;
+    uint32_t levels = c->priority_levels, level = c->default_priority_level;
+    if (levels && (!level || level > levels))
+        return FAIL_AT(r, SX_INVALID, node, "default_priority_level %u is not from 1 to %u", level,
+                       levels);
+    if (level && !levels)
+        note(c, "default_priority_level");
+    return SX_OK;
 }
 
 /* --- versions --------------------------------------------------------------------------------- */

@@ -62,13 +62,15 @@ struct sx_config {
     unsigned n_preferred;
     unsigned preferred[SX_MAX_PREFERRED]; /* ascending */
     uint64_t max_queue_delay_ns;
-    uint64_t max_queue_size;     /* requests that may wait; 0: not said */
-    uint64_t default_timeout_ns; /* 0: not said */
-    uint64_t objective_ns;       /* parameters["objective_ms"]; 0: none */
-    double weight;               /* parameters["weight"]: of the machine's spare time, against other
-                                    models; 0: not said, which is 1 */
-    int priority;                /* parameters["priority"]: lower is more important; 0: ordinary */
-    char notes[256];             /* accepted fields that have no effect here, for the log */
+    uint64_t max_queue_size;         /* requests that may wait; 0: not said */
+    uint64_t default_timeout_ns;     /* 0: not said */
+    uint32_t priority_levels;        /* of requests: from 1, the first, to this; 0: not said */
+    uint32_t default_priority_level; /* of requests without a level, or with another one */
+    uint64_t objective_ns;           /* parameters["objective_ms"]; 0: none */
+    double weight;   /* parameters["weight"]: of the machine's spare time, against other
+                        models; 0: not said, which is 1 */
+    int priority;    /* parameters["priority"]: lower is more important; 0: ordinary */
+    char notes[256]; /* accepted fields that have no effect here, for the log */
 };
 
 /* Parse a file's text.  `where` names it in errors.  Free with sx_config_fini, also after failure.
@@ -86,5 +88,9 @@ void sx_config_fini(struct sx_config *config);
  */
 enum sx_rc sx_config_complete(struct sx_config *config, const struct sx_engine_model *model,
                               unsigned default_max_batch, struct sx_err *err);
+/* Copies of the model's inputs or outputs get the dimensions that the completed config says, which
+ * may be narrower; `skip`: 1 when the first one is the batch. */
+void sx_config_narrow(const struct sx_config_port *said, size_t n, int skip, struct sx_port *ports,
+                      size_t n_ports);
 
 #endif

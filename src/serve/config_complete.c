@@ -35,11 +35,15 @@ static enum sx_rc check_port(struct sx_config_port *port, const struct sx_port *
         return sx_fail(err, SX_INVALID, "%s '%s': config.pbtxt says %s, the model has %s", kind,
                        port->name, sx_dtype_config_name(port->dtype),
                        sx_dtype_config_name(have->dtype));
-    if (have->rank < 0)
-        return SX_OK;
+    if (port->optional && !have->optional)
+        return sx_fail(err, SX_INVALID,
+                       "%s '%s': config.pbtxt says optional, the model has no "
+                       "default for it",
+                       kind, port->name);
     const int64_t *dims = have->dims + skip;
-    int rank = have->rank - skip;
-    if (port->rank == 0 && !port->has_reshape) { /* not said */
+    bool known = have->rank >= 0;
+    int rank = known ? have->rank - skip : port->rank;
+    if (known && port->rank == 0 && !port->has_reshape) { /* not said */
         port->rank = rank;
         memcpy(port->dims, dims, (size_t)rank * sizeof(*dims));
         return SX_OK;
@@ -47,21 +51,36 @@ static enum sx_rc check_port(struct sx_config_port *port, const struct sx_port *
     const int64_t *said = port->has_reshape ? port->reshape : port->dims;
     int said_rank = port->has_reshape ? port->reshape_rank : port->rank;
     bool same = said_rank == rank;
-    for (int i = 0; same && i < rank; i++)
+    for (int i = 0; known && same && i < rank; i++)
         same = said[i] == dims[i] || (dims[i] == -1 && said[i] >= 0);
     char a[128], b[128];
     /* requests would have to come in one shape and run in another */
-    if (same && port->has_reshape &&
-        (port->rank != rank || memcmp(port->dims, said, (size_t)rank * sizeof(*said)) != 0))
+    if ((same || !known) && port->has_reshape &&
+        (port->rank != said_rank || memcmp(port->dims, said, (size_t)rank * sizeof(*said)) != 0))
         return sx_fail(err, SX_UNSUPPORTED,
-                       "%s '%s': reshape is not supported, requests come in the model's shape %s",
-                       kind, port->name, sx_shape_text(dims, rank, b, sizeof(b)));
+                       "%s '%s': reshape is not supported, requests come in the model's shape%s%s",
+                       kind, port->name, known ? " " : "",
+                       known ? sx_shape_text(dims, rank, b, sizeof(b)) : "");
     if (same)
         return SX_OK;
     return sx_fail(
         err, SX_INVALID, "%s '%s': config.pbtxt says %s %s, the model has %s%s", kind, port->name,
         port->has_reshape ? "reshape" : "dims", sx_shape_text(said, said_rank, a, sizeof(a)),
         sx_shape_text(dims, rank, b, sizeof(b)), skip ? " after the batch dimension" : "");
+}
+
+void sx_config_narrow(const struct sx_config_port *said, size_t n, int skip, struct sx_port *ports,
+                      size_t n_ports)
+{
+    for (size_t i = 0; i < n_ports; i++) {
+        size_t j = 0;
+        while (j < n && strcmp(said[j].name, ports[i].name) != 0)
+            j++;
+        if (j == n || !said[j].rank)
+            continue;
+        ports[i].rank = said[j].rank + skip;
+        memcpy(ports[i].dims + skip, said[j].dims, (size_t)said[j].rank * sizeof(*ports[i].dims));
+    }
 }
 
 /* Check the ports that are there and append those that are not. */

@@ -60,7 +60,10 @@ static void test_everything(void **state)
                            "dynamic_batching { preferred_batch_size: [ 8, 4, 8 ]\n"
                            "  max_queue_delay_microseconds: 100\n"
                            "  default_queue_policy { default_timeout_microseconds: 2000\n"
-                           "    allow_timeout_override: true max_queue_size: 64 } }\n"
+                           "    allow_timeout_override: true max_queue_size: 64 }\n"
+                           "  priority_levels: 3 default_priority_level: 2\n"
+                           "  priority_queue_policy [ { key: 1 value { timeout_action: REJECT\n"
+                           "    default_timeout_microseconds: 7 max_queue_size: 9 } } ] }\n"
                            "instance_group [ { kind: KIND_CPU count: 2 } ]\n"
                            "optimization { graph { level: 1 } }\n"
                            "instance_group { count: 1 }\n"
@@ -83,11 +86,13 @@ static void test_everything(void **state)
     assert_int_equal(c.max_queue_delay_ns, 100000);
     assert_int_equal(c.default_timeout_ns, 2000000);
     assert_int_equal(c.max_queue_size, 64);
+    assert_int_equal(c.priority_levels, 3);
+    assert_int_equal(c.default_priority_level, 2);
     assert_int_equal(c.objective_ns, 12500000);
     assert_true(c.weight == 2.5);
     assert_int_equal(c.priority, -3);
-    assert_string_equal(c.notes,
-                        "label_filename, allow_timeout_override, instance_group, optimization");
+    assert_string_equal(c.notes, "label_filename, allow_timeout_override, priority_queue_policy, "
+                                 "instance_group, optimization");
     sx_config_fini(&c);
     sx_config_fini(&c); /* harmless */
 }
@@ -120,6 +125,13 @@ static void test_refused(void **state)
         {"default_model_filename: \"../x\"", SX_INVALID, "is a path"},
         {"dynamic_batching { default_queue_policy { timeout_action: DELAY } }", SX_UNSUPPORTED,
          "late requests are rejected"},
+        {"dynamic_batching { priority_queue_policy { key: 1 value { timeout_action: DELAY } } }",
+         SX_UNSUPPORTED, "late requests are rejected"},
+        {"dynamic_batching { priority_queue_policy { key: x } }", SX_INVALID, "an integer"},
+        {"dynamic_batching { priority_levels: 2 }", SX_INVALID,
+         "default_priority_level 0 is not from 1 to 2"},
+        {"dynamic_batching { priority_levels: 2 default_priority_level: 3 }", SX_INVALID,
+         "default_priority_level 3 is not from 1 to 2"},
         {"parameters { key: 'objective_ms' value { string_value: 'soon' } }", SX_INVALID,
          "expected milliseconds above 0, got 'soon'"},
         {"parameters { key: 'objective_ms' value { string_value: '-1' } }", SX_INVALID, "above 0"},
@@ -207,6 +219,9 @@ static void test_complete_checks(void **state)
         {"max_batch_size: 8 input { name: 'a' dims: 4 }",
          "input 'a': config.pbtxt says dims [4], the model has [3] after the batch dimension"},
         {"max_batch_size: 8 input { name: 'a' dims: -1 }", "says dims [-1], the model has [3]"},
+        {"max_batch_size: 8 input { name: 'b' optional: true }", NULL},
+        {"max_batch_size: 8 input { name: 'a' optional: true }",
+         "input 'a': config.pbtxt says optional, the model has no default for it"},
         {"max_batch_size: 2 dynamic_batching { preferred_batch_size: 4 }",
          "preferred_batch_size 4 is over max_batch_size 2"},
     };
@@ -241,13 +256,50 @@ static void test_complete_checks(void **state)
     sx_config_fini(&c);
 }
 
+static void test_narrower(void **state)
+{
+    (void)state;
+    struct sx_engine_model m = {
+        .in = {{"a", SX_FP32, 4, {-1, 3, -1, -1}, false}, {"b", SX_INT64, 1, {-1}, false}},
+        .out = {{"y", SX_FP32, -1, {0}, false}},
+    };
+    struct sx_config c;
+    struct sx_err err;
+    static const char *const texts[] = {
+        "max_batch_size: 0 input { name: 'a' dims: [ 1, 3, 224, -1 ] } output { name: 'y' dims: 7 "
+        "}",
+        "max_batch_size: 8 input { name: 'a' dims: [ 3, 224, 32 ] }",
+    };
+    static const int64_t dims[][4] = {{1, 3, 224, -1}, {-1, 3, 224, 32}};
+    for (int i = 0; i < 2; i++) {
+        struct sx_engine_model copy = m;
+        if (i) /* else nothing can be batched */
+            copy.out[0].rank = 1, copy.out[0].dims[0] = -1;
+        assert_int_equal(parse(texts[i], &c, &err), SX_OK);
+        assert_int_equal(sx_config_complete(&c, &copy, 4, &err), SX_OK);
+        sx_config_narrow(c.inputs, c.n_inputs, i, copy.in, 2);
+        sx_config_narrow(c.outputs, c.n_outputs, i, copy.out, 1);
+        assert_int_equal(copy.in[0].rank, 4);
+        assert_memory_equal(copy.in[0].dims, dims[i], sizeof dims[i]);
+        assert_true(copy.in[1].rank == 1 && copy.in[1].dims[0] == -1);
+        assert_int_equal(copy.out[0].rank, 1);
+        assert_int_equal(copy.out[0].dims[0], i ? -1 : 7);
+        sx_config_fini(&c);
+    }
+    /* of unknown rank: dims hold, a reshape is refused */
+    assert_int_equal(parse("output { name: 'y' dims: [ 7, 1 ] reshape { shape: 7 } }", &c, &err),
+                     SX_OK);
+    assert_int_equal(sx_config_complete(&c, &m, 4, &err), SX_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "output 'y': reshape is not supported"));
+    sx_config_fini(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everything),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_complete_empty),
-        cmocka_unit_test(test_complete_checks),
+        cmocka_unit_test(test_everything),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_complete_empty), cmocka_unit_test(test_complete_checks),
+        cmocka_unit_test(test_narrower),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

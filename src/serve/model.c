@@ -73,6 +73,23 @@ struct sx_session *sx_model_session(struct sx_model *m, unsigned width, unsigned
     return m->sessions[wi][first_unit / width];
 }
 
+/* The engine's ports as the config narrows them; the names stay the engine's. */
+static enum sx_rc make_ports(struct sx_model *m, struct sx_err *err)
+{
+    const struct sx_config *c = &m->config;
+    int skip = c->max_batch_size > 0 ? 1 : 0;
+    m->ports = malloc((m->n_in + m->n_out + 1) * sizeof *m->ports);
+    if (!m->ports)
+        return sx_fail(err, SX_NO_MEMORY, "no memory for the inputs and outputs");
+    memcpy(m->ports, m->in, m->n_in * sizeof *m->ports);
+    memcpy(m->ports + m->n_in, m->out, m->n_out * sizeof *m->ports);
+    sx_config_narrow(c->inputs, c->n_inputs, skip, m->ports, m->n_in);
+    sx_config_narrow(c->outputs, c->n_outputs, skip, m->ports + m->n_in, m->n_out);
+    m->in = m->ports;
+    m->out = m->ports + m->n_in;
+    return SX_OK;
+}
+
 static bool is_batchable(const struct sx_model *m)
 {
     return m->config.max_batch_size > 0;
@@ -137,6 +154,7 @@ void sx_model_destroy(struct sx_model *m)
         free(m->sessions[wi]);
     }
     free(m->sessions);
+    free(m->ports);
     sx_engine_close_model(m->engine_model);
     sx_config_fini(&m->config);
     pthread_mutex_destroy(&m->pool_lock);
@@ -182,6 +200,8 @@ static enum sx_rc create_model(struct sx_server *s, const char *name, int64_t ve
     m->n_in = sx_engine_inputs(m->engine_model, &m->in);
     m->n_out = sx_engine_outputs(m->engine_model, &m->out);
     rc = sx_config_complete(&m->config, m->engine_model, s->config.default_max_batch, err);
+    if (!rc)
+        rc = make_ports(m, err);
     if (rc)
         goto fail;
     set_up_scheduling(m);

@@ -144,6 +144,9 @@ enum sx_rc sx_request_check(struct sx_request *r, struct sx_err *err)
         sx_hint(err, "send smaller batches or raise max_batch_size in the model's config.pbtxt");
         return SX_INVALID;
     }
+    uint32_t levels = m->config.priority_levels;
+    if (levels && (!r->priority || r->priority > levels))
+        r->priority = m->config.default_priority_level;
     r->samples = samples > 0 ? (uint32_t)samples : 1;
     r->shape_class = shape_class;
     return SX_OK;

@@ -103,7 +103,8 @@ struct sx_model {
     struct sx_config config;  /* [once] completed */
     int64_t version;          /* [once] */
     struct sx_engine_model *engine_model;
-    const struct sx_port *in, *out; /* [once] */
+    struct sx_port *ports;          /* [once] inputs, then outputs, as the config narrows them */
+    const struct sx_port *in, *out; /* [once] in `ports` */
     size_t n_in, n_out;
     struct sx_session ***sessions; /* [once] [width index][group] */
     unsigned max_batch;     /* [once] samples in a run; 1 when the model has no batch dimension */

@@ -272,6 +272,58 @@ static void priority_goes_first_and_the_deadline_is_kept(void **unused)
     tear_down(&f);
 }
 
+static void levels_of_priority_are_the_configs(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    set_up(&f, 1, SPEC,
+           "max_batch_size: 1 dynamic_batching { priority_levels: 3 default_priority_level: 2 }",
+           (struct sx_server_config){0});
+    struct slot first, s[4];
+    static const uint32_t priority[] = {3, 0, 9, 1};
+    static const uint64_t latency[] = {50, 30, 40, 20};
+    submit(&f, &first, 1, 1, DEADLINE_NONE, 0, NULL);
+    for (int i = 0; i < 4; i++)
+        submit(&f, &s[i], 1, 1, DEADLINE_NONE, priority[i], NULL);
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(s[i].latency, latency[i] * SX_MS);
+    tear_down(&f);
+}
+
+/* What the file says more narrowly than the model is what requests must have, and tells enough to
+ * measure the model while idle. */
+static void dims_of_the_config_hold(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    set_up(&f, 1, "input x FP32 -1 -1\noutput y FP32 -1 -1\ntime base_us=1000\n",
+           "max_batch_size: 8 input { name: 'x' dims: 4 } output { name: 'y' dims: 4 }",
+           (struct sx_server_config){0});
+    const struct sx_port *p;
+    struct sx_cost_cell cell;
+    struct sx_err err;
+    struct slot s;
+    sx_model_inputs(f.model, &p);
+    assert_int_equal(p[0].dims[1], 4);
+    sx_model_outputs(f.model, &p);
+    assert_int_equal(p[0].dims[1], 4);
+    assert_false(f.model->varies);
+    assert_true(sx_model_costs(f.model, &cell, 1) > 1);
+    assert_int_equal(submit(&f, &s, 1, 2, DEADLINE_NONE, 0, NULL), SX_OK);
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    assert_int_equal(s.rc, SX_OK);
+    struct sx_request *r;
+    int64_t wrong[] = {1, 5};
+    assert_int_equal(sx_request_create(f.model, &r), SX_OK);
+    assert_int_equal(sx_tensor_alloc(&r->inputs[0], sx_server_pool(f.server), SX_FP32, wrong, 2),
+                     SX_OK);
+    assert_int_equal(sx_server_infer(f.server, r, &err), SX_INVALID);
+    assert_non_null(strstr(err.message, "got [1,5], expected [-1,4]"));
+    sx_request_release(r);
+    tear_down(&f);
+}
+
 /* Behind others of a higher priority, a deadline still ends the wait. */
 static void a_deadline_behind_a_higher_priority_is_kept(void **unused)
 {
@@ -749,6 +801,8 @@ int main(void)
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(what_would_be_late_is_refused_at_the_door),
         cmocka_unit_test(priority_goes_first_and_the_deadline_is_kept),
+        cmocka_unit_test(levels_of_priority_are_the_configs),
+        cmocka_unit_test(dims_of_the_config_hold),
         cmocka_unit_test(a_deadline_behind_a_higher_priority_is_kept),
         cmocka_unit_test(cancelled_requests_cost_nothing_and_are_answered_once),
         cmocka_unit_test(wrong_inputs_are_named),

@@ -113,11 +113,12 @@ static void put_batching(struct sx_sbuf *s, const struct sx_config *c)
         sx_sbuf_printf(s, "%s%u", i ? "," : "", c->preferred[i]);
     sx_sbuf_printf(s,
                    "],\"max_queue_delay_microseconds\":%" PRIu64 ",\"preserve_ordering\":false,"
-                   "\"priority_levels\":0,\"default_priority_level\":0,"
+                   "\"priority_levels\":%" PRIu32 ",\"default_priority_level\":%" PRIu32 ","
                    "\"default_queue_policy\":{\"timeout_action\":\"REJECT\","
                    "\"default_timeout_microseconds\":%" PRIu64 ",\"allow_timeout_override\":true,"
                    "\"max_queue_size\":%" PRIu64 "},\"priority_queue_policy\":{}}",
-                   c->max_queue_delay_ns / 1000, c->default_timeout_ns / 1000, c->max_queue_size);
+                   c->max_queue_delay_ns / 1000, c->priority_levels, c->default_priority_level,
+                   c->default_timeout_ns / 1000, c->max_queue_size);
 }
 
 static void put_parameter(struct sx_sbuf *s, const char *key, double value)
