@@ -76,7 +76,8 @@ size_t sx_engine_inputs(const struct sx_engine_model *model, const struct sx_por
 size_t sx_engine_outputs(const struct sx_engine_model *model, const struct sx_port **ret_ports);
 /* Why the model is not opened the best way; "" when it is. */
 const char *sx_engine_model_note(const struct sx_engine_model *model);
-/* All sessions are made and warm: give back memory that only their making needed. */
+/* All sessions are made and warm: give back memory that only their making needed.  Others can be
+ * made all the same. */
 void sx_engine_model_settle(struct sx_engine_model *model);
 
 /* --- stages ----------------------------------------------------------------------------------- */

@@ -19,7 +19,7 @@
  * depends on it) and sleep when it has ended.
  *
  * Opening makes the session of width 1, since only a session knows the inferred types; the
- * first sx_session_create of that width takes it.
+ * first sx_session_create of that width takes it, or else settling drops it.
  */
 #include <malloc.h>
 #include <stdio.h>
@@ -189,12 +189,17 @@ static enum sx_rc session_create(struct sx_engine_model *model, unsigned width, 
 /* --- models -------------------------------------------------------------------------------------
  */
 
-/* Forget what sessions are made from, for another attempt. */
-static void drop_source(struct ort_model *m)
+static void drop_spare(struct ort_model *m)
 {
     if (m->spare)
         session_destroy(&m->spare->base);
     m->spare = NULL;
+}
+
+/* Forget what sessions are made from, for another attempt. */
+static void drop_source(struct ort_model *m)
+{
+    drop_spare(m);
     sx_ort_weights_close(&m->weights);
     free(m->source.path);
     free(m->source.bytes);
@@ -318,6 +323,7 @@ out:
 static void settle(struct sx_engine_model *model)
 {
     struct ort_model *m = (struct ort_model *)model;
+    drop_spare(m); /* nobody runs it on one core; it would stay with a copy of all weights */
     if (m->source.weights)
         sx_ort_weights_settle(m->source.weights);
     malloc_trim(0); /* what parsing and optimising used */

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "engine/ort_int.h"
 #include "engine/stage_test.h"
 
 #define N 128
@@ -252,6 +253,35 @@ static void test_ort_random_cuts(void **state)
     sx_engine_close_model(m);
 }
 
+static struct ort_session *spare_of(const struct sx_engine_model *m)
+{
+    return ((const struct ort_model *)m)->spare;
+}
+
+/* The session that opening made is not kept where all others are wider. */
+static void test_ort_settles(void **state)
+{
+    (void)state;
+    struct sx_engine_model *m = open_at(engine, path_of("branches")), *stage = NULL;
+    const struct sx_dag *dag = graph_of(m);
+    uint32_t nodes[64];
+    assert_in_range(dag->n_nodes, 1, 64);
+    for (uint32_t v = 0; v < dag->n_nodes; v++)
+        nodes[v] = v;
+    assert_int_equal(sx_engine_open_stage(m, nodes, dag->n_nodes, &stage, NULL), SX_OK);
+    struct sx_engine_model *models[] = {stage, m};
+    for (int i = 0; i < 2; i++) {
+        struct sx_session *wide = session_of(models[i], 2), *one;
+        assert_non_null(spare_of(models[i]));
+        sx_engine_model_settle(models[i]);
+        assert_null(spare_of(models[i]));
+        one = session_of(models[i], 1); /* it can still be made */
+        sx_session_destroy(one);
+        sx_session_destroy(wide);
+        sx_engine_close_model(models[i]);
+    }
+}
+
 static void test_ort_data_decide(void **state)
 {
     (void)state;
@@ -429,7 +459,7 @@ int main(void)
         CORT(test_ort_models),      CORT(test_ort_branch),      CORT(test_ort_random_cuts),
         CORT(test_ort_data_decide), CORT(test_ort_strings),     CORT(test_ort_free_dims),
         CORT(test_ort_uncut),       CORT(test_ort_stage_files), CORT(test_ort_stage_fails),
-        CORT(test_ort_profile),
+        CORT(test_ort_profile),     CORT(test_ort_settles),
     };
     return cmocka_run_group_tests(tests, setup, drop_dir);
 }

@@ -273,6 +273,8 @@ static enum sx_rc init_stage(struct sx_model *m, const struct sx_plan_stage *pla
         rc = sx_session_create(whole ? m->engine_model : stage->engine_model,
                                sx_machine_cores(machine, device->n_units), cpus, &stage->session,
                                err);
+    if (!rc && stage->engine_model)
+        sx_engine_model_settle(stage->engine_model);
     stage->planned_ns = plan->ns + plan->transfer_ns;
     sx_cost_init(&stage->cost, 1, m->max_batch, m->config.preferred, m->config.n_preferred);
     if (stage->planned_ns > 0)
