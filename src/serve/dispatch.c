@@ -442,8 +442,6 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
         s->in_flight++;
         sx_queue_insert(m, r);
         sx_sharing_arrived(s, m, r->arrival_ns);
-        /* With every unit busy nothing can start now; a completion will ask again.  Only a new
-         * head needs the alarm. */
         sx_server_pump(s, r->arrival_ns, &o);
     }
     pthread_mutex_unlock(&s->lock);

@@ -186,7 +186,6 @@ static bool start_flow(struct sx_server *s, struct sx_request *r, const struct s
     m->running_jobs++;
     atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
     f->number = s->n_flows++;
-    f->predicted_end = a->predicted_end;
     sx_flow_begin(f, r, now, step_done);
     sx_list_insert(&s->flows, &f->link);
     f->next_start = NULL;

@@ -7,8 +7,6 @@
 
 #include "serve/server_int.h"
 
-/* Free requests kept per model; what a burst needed beyond that goes back to the system. */
-
 enum sx_rc sx_request_create(struct sx_model *model, struct sx_request **ret_request)
 {
     struct sx_request *r = NULL;
@@ -115,7 +113,10 @@ enum sx_rc sx_request_check(struct sx_request *r, struct sx_err *err)
         for (int d = 0; fits && p->rank >= 0 && d < t->rank; d++)
             fits = p->dims[d] < 0 || p->dims[d] == t->dims[d];
         if (fits && m->batchable)
-            fits = t->rank > 0; /* of how many samples: below */
+            fits = t->rank > 0;
+        if (fits && m->batchable && t->dims[0] < 1)
+            return sx_fail(err, SX_INVALID,
+                           "a batch of 0 samples for model '%s': send at least one", name);
         if (!fits)
             return sx_fail(err, SX_INVALID,
                            "unexpected shape for input '%s' of model '%s': got %s, expected %s",
@@ -135,9 +136,6 @@ enum sx_rc sx_request_check(struct sx_request *r, struct sx_err *err)
                 shape_class = mix(shape_class, (uint64_t)t->dims[d]);
         }
     }
-    if (m->batchable && samples == 0)
-        return sx_fail(err, SX_INVALID, "a batch of 0 samples for model '%s': send at least one",
-                       name);
     if (m->batchable && samples > (int64_t)m->max_batch) {
         sx_fail(err, SX_INVALID, "batch size %lld is over the maximum of %u for model '%s'",
                 (long long)samples, m->max_batch, name);

@@ -91,7 +91,7 @@ struct sx_flow {
     } *steps;
     unsigned left; /* [lock] steps that are not done */
     uint64_t number;
-    uint64_t start_ns, predicted_end;
+    uint64_t start_ns;
     atomic_int rc;              /* the first failure; later steps do nothing */
     struct sx_err err;          /* written by the step that set rc */
     struct sx_list link;        /* in server->flows or variant->free_flows */
@@ -166,12 +166,12 @@ struct sx_server {
     unsigned n_models, cap_models;
     struct sx_model_entry *failures; /* [lock] what could not be loaded */
     unsigned n_failures;
-    struct sx_list flows;    /* [lock] in the order of their start */
-    uint64_t n_flows;        /* [lock] so far */
-    struct sx_span *spans;   /* [lock] a ring of config.trace_spans */
-    uint64_t n_spans;        /* [lock] so far */
-    unsigned in_flight;      /* [lock] requests admitted and not yet answered, and jobs */
-    bool stopping, aborting; /* [lock] */
+    struct sx_list flows;  /* [lock] in the order of their start */
+    uint64_t n_flows;      /* [lock] so far */
+    struct sx_span *spans; /* [lock] a ring of config.trace_spans */
+    uint64_t n_spans;      /* [lock] so far */
+    unsigned in_flight;    /* [lock] requests admitted and not yet answered, and jobs */
+    bool stopping;         /* [lock] */
 };
 
 /* What to do once the lock is released. */

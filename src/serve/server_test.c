@@ -389,6 +389,7 @@ static void wrong_inputs_are_named(void **unused)
     sx_tensor_unref(&r->inputs[0]);
     sx_tensor_alloc(&r->inputs[0], pool, SX_FP32, none, 2);
     assert_int_equal(sx_server_infer(f.server, r, &err), SX_INVALID);
+    assert_non_null(strstr(err.message, "a batch of 0 samples"));
     sx_tensor_unref(&r->inputs[0]);
     sx_tensor_alloc(&r->inputs[0], pool, SX_INT32, many, 2);
     assert_int_equal(sx_server_infer(f.server, r, &err), SX_INVALID);
