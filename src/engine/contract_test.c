@@ -79,6 +79,15 @@ static void make_models(void)
     mk.graph->output[0]->type->tensor_type->shape->dim[0]->dim_param = mk_text(&mk, "found");
     put_onnx(&mk, "named");
 
+    mk_begin(&mk, 8);
+    mk_input(&mk, "x", MK_FLOAT, "-1,4");
+    mk.graph->input[0]->type->tensor_type->shape->dim[0]->dim_param = mk_text(&mk, "unk__6");
+    affine_nodes(&mk);
+    mk_output(&mk, "y", MK_FLOAT, "-1,4");
+    mk.graph->output[0]->type->tensor_type->shape->dim[0]->dim_param =
+        mk_text(&mk, "Addoutput_dim_0");
+    put_onnx(&mk, "exported");
+
     mk_begin(&mk, 8); /* ONNX Runtime hands the caller's own input back */
     mk_input(&mk, "x", MK_FLOAT, "-1,4");
     mk_node(&mk, "Relu", "x", "y");
@@ -716,6 +725,12 @@ static void test_ort_names_of_dims(void **state)
     assert_string_equal(p[0].first_dim, "images");
     sx_engine_outputs(m, &p);
     assert_string_equal(p[0].first_dim, "found");
+    sx_engine_close_model(m);
+    m = open_at(engine, path_of("exported")); /* by a tool that had to call it something */
+    sx_engine_inputs(m, &p);
+    assert_string_equal(p[0].first_dim, "");
+    sx_engine_outputs(m, &p);
+    assert_string_equal(p[0].first_dim, "");
     sx_engine_close_model(m);
     m = open_at(engine, path_of("affine"));
     sx_engine_inputs(m, &p);

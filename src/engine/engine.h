@@ -42,7 +42,7 @@ struct sx_port {
     int rank;                  /* -1: the model does not say; any rank is taken */
     int64_t dims[SX_MAX_RANK]; /* -1: free */
     bool optional;             /* an input with a default in the model */
-    char first_dim[32];        /* how the model calls a free dims[0], cut off there; "": it has not
+    char first_dim[32];        /* how its author calls a free dims[0], cut off there; "": he has not
                                   said */
 };
 

@@ -30,6 +30,13 @@ typedef OrtStatus *(ORT_API_CALL *port_type_fn)(const OrtSession *, size_t, OrtT
 typedef OrtStatus *(ORT_API_CALL *port_name_fn)(const OrtSession *, size_t, OrtAllocator *,
                                                 char **);
 
+/* Exporters must call a free dimension something: tf2onnx unk__7, PyTorch Softmaxoutput_dim_0. */
+static bool is_made_up(const char *dim)
+{
+    size_t len = strlen(dim);
+    return strncmp(dim, "unk__", 5) == 0 || (len > 6 && strcmp(dim + len - 6, "_dim_0") == 0);
+}
+
 static enum sx_rc describe_port(const struct ort_model *m, const char *what, const char *name,
                                 const OrtTypeInfo *type, struct sx_port *port, struct sx_err *err)
 {
@@ -67,7 +74,7 @@ static enum sx_rc describe_port(const struct ort_model *m, const char *what, con
     rc = sx_ort_check(m->lib, api->GetDimensions(info, port->dims, rank), err);
     if (!rc)
         rc = sx_ort_check(m->lib, api->GetSymbolicDimensions(info, symbols, rank), err);
-    if (!rc && rank && port->dims[0] < 0 && symbols[0])
+    if (!rc && rank && port->dims[0] < 0 && symbols[0] && !is_made_up(symbols[0]))
         snprintf(port->first_dim, sizeof(port->first_dim), "%s", symbols[0]);
     for (int d = 0; d < port->rank; d++)
         if (port->dims[d] < 0)
