@@ -275,12 +275,12 @@ static struct option choose(const struct sx_sched *state, const struct sx_sched_
     unsigned cap = m->queued < m->max_batch ? m->queued : m->max_batch;
     if (cap < m->head_samples)
         cap = m->head_samples; /* one request may hold more than we would put together */
-    unsigned widest = m->fixed_width ? 0 : sx_sched_lone_width(state, model, now);
+    unsigned widest = sx_sched_lone_width(state, model, now);
     double starts[SX_SCHED_UNITS], others = others_load(state, model, now);
     double load = offered_load(state, model, others, now), waiting = pow(1 - load, WORK_COUNTS);
     struct option best = {.score = INFINITY};
     for (unsigned wi = 0; wi < c->n_widths; wi++) {
-        if (m->fixed_width ? c->widths[wi] != m->fixed_width : wi > widest)
+        if (wi > widest)
             continue;
         unsigned n_groups = group_starts(state, now, c->widths[wi], starts);
         for (unsigned g = 0; g < n_groups; g++)
@@ -309,7 +309,7 @@ static unsigned width_to_try(const struct sx_sched *state, const struct sx_sched
                              uint64_t now)
 {
     const struct sx_cost *c = m->cost;
-    if (state->n_models > 1 || m->fixed_width || m->queued != 1)
+    if (state->n_models > 1 || m->queued != 1)
         return 0;
     for (unsigned u = 0; u < state->n_units; u++) {
         if (state->busy[u])

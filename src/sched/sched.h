@@ -59,7 +59,6 @@ struct sx_sched_model {
     unsigned max_batch;    /* samples; 1: no batching */
     unsigned target_batch; /* with max_delay_ns: do not wait once this many are queued */
     uint64_t max_delay_ns; /* how long the oldest may wait for company; 0: not at all */
-    unsigned fixed_width;  /* 0: free choice */
     struct sx_arrivals arrivals;
 
     unsigned queued;       /* samples waiting that may share the head's batch */

@@ -305,6 +305,17 @@ static int compare_u64(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* A cost of one width: nothing else can be chosen. */
+static struct sx_cost only_width(const struct sx_cost *c, unsigned width)
+{
+    struct sx_cost only = *c;
+    unsigned wi = sx_cost_width_index(c, width);
+    only.n_widths = 1;
+    only.widths[0] = width;
+    memcpy(only.cell[0], c->cell[wi], sizeof only.cell[0]);
+    return only;
+}
+
 /* Latency at share `q` for Poisson arrivals at `rate` per second. */
 static double simulate(struct sim *s, double rate, unsigned fixed_width, double q, double *ret_p50,
                        double *ret_throughput)
@@ -319,7 +330,8 @@ static double simulate(struct sim *s, double rate, unsigned fixed_width, double 
     memset(s->busy, 0, sizeof s->busy);
     memset(s->free_at, 0, sizeof s->free_at);
     memset(&s->model.arrivals, 0, sizeof s->model.arrivals);
-    s->model.fixed_width = fixed_width;
+    struct sx_cost cost = fixed_width ? only_width(&s->cost, fixed_width) : s->cost;
+    s->model.cost = &cost;
     struct sx_sched_model *models[] = {&s->model};
     struct sx_sched state = {s->units, s->free_at, s->busy, models, 1};
     int in = 0, head = 0;
@@ -337,7 +349,7 @@ static double simulate(struct sim *s, double rate, unsigned fixed_width, double 
             bool alone = in == head;
             for (unsigned u = 0; u < s->units; u++)
                 alone = alone && !s->busy[u];
-            sx_arrivals_add(&s->model.arrivals, &s->cost, arrival[in++], 1, alone);
+            sx_arrivals_add(&s->model.arrivals, &cost, arrival[in++], 1, alone);
         }
         for (;;) {
             s->model.queued = (unsigned)(in - head);
@@ -381,7 +393,7 @@ static void width_follows_load(void **unused)
             sx_cost_record(&s.cost, 1, 1, 65 * SX_MS);
             sx_cost_record(&s.cost, 1, 2, wide_ms[k] * SX_MS);
         }
-        s.model = (struct sx_sched_model){.cost = &s.cost, .max_batch = 1};
+        s.model = (struct sx_sched_model){.max_batch = 1};
         for (double load = 0.05; load < 1; load += 0.1) {
             double best = INFINITY, tail[3];
             for (unsigned w = 1; w <= 2; w++) {
@@ -413,7 +425,7 @@ static void width_follows_load_on_eight_units(void **unused)
     for (size_t k = 0; k < sizeof serial / sizeof *serial; k++) {
         struct sim s = {.units = 8};
         fill_cost(&s.cost, 8, 1, 64, 0, serial[k]);
-        s.model = (struct sx_sched_model){.cost = &s.cost, .max_batch = 1};
+        s.model = (struct sx_sched_model){.max_batch = 1};
         double capacity = 8 / 0.064;
         for (double load = 0.05; load < 1; load += 0.15) {
             double tail[4], best = INFINITY;
@@ -441,7 +453,7 @@ static void batches_fill_a_bigger_machine(void **unused)
     (void)unused;
     struct sim s = {.units = 8};
     fill_cost(&s.cost, 8, 8, 5, 10, 0.15);
-    s.model = (struct sx_sched_model){.cost = &s.cost, .max_batch = 8, .target_batch = 8};
+    s.model = (struct sx_sched_model){.max_batch = 8, .target_batch = 8};
     double capacity = 8 * 8 / 0.085, p50, tp;
     simulate(&s, 1.5 * capacity, 0, 0.95, &p50, &tp);
     assert_true(tp > 0.98 * capacity);
