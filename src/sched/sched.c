@@ -266,8 +266,14 @@ static struct option rollout(const struct sx_sched_model *m, uint64_t now, doubl
     return o;
 }
 
+static bool keeps_deadline(const struct sx_sched_model *m, const struct option *o, uint64_t now)
+{
+    return m->head_deadline >= sx_time_add(now, (uint64_t)(o->start + o->run));
+}
+
 /* How to run the queue that `m` describes, of models[model], when each group has `before` ns of
- * other work to do first. */
+ * other work to do first.  Wider than a lone request may run only if its head would be late
+ * otherwise. */
 static struct option choose(const struct sx_sched *state, const struct sx_sched_model *m,
                             unsigned model, uint64_t now, double before)
 {
@@ -280,7 +286,8 @@ static struct option choose(const struct sx_sched *state, const struct sx_sched_
     double load = offered_load(state, model, others, now), waiting = pow(1 - load, WORK_COUNTS);
     struct option best = {.score = INFINITY};
     for (unsigned wi = 0; wi < c->n_widths; wi++) {
-        if (wi > widest)
+        bool rescue = wi > widest;
+        if (rescue && keeps_deadline(m, &best, now))
             continue;
         unsigned n_groups = group_starts(state, now, c->widths[wi], starts);
         for (unsigned g = 0; g < n_groups; g++)
@@ -291,6 +298,9 @@ static struct option choose(const struct sx_sched *state, const struct sx_sched_
             if (batch < m->head_samples || batch > cap || (bi < c->n_batches && batch == cap))
                 continue;
             struct option o = rollout(m, now, load, waiting, wi, batch, starts, n_groups);
+            /* Where as many again wait, a late head gives way instead. */
+            if (rescue && (m->queued >= 2 * batch || !keeps_deadline(m, &o, now)))
+                continue;
             /* Prefer what is already best unless this is clearly better: a tie goes to the
              * narrower width and the smaller batch, which leave more freedom. */
             if (o.score < best.score * (isfinite(best.score) ? CLEARLY : 1))

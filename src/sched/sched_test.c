@@ -176,6 +176,37 @@ static void company_is_waited_for_but_not_longer(void **unused)
     assert_int_equal(act.batch, 8);
 }
 
+/* 46 ms on one unit, 30 on two: alone it would run on one. */
+static void a_head_that_would_be_late_runs_wider(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    sx_cost_init(&cost, 2, 1, NULL, 0);
+    sx_cost_record(&cost, 1, 1, 46 * SX_MS);
+    sx_cost_record(&cost, 1, 2, 30 * SX_MS);
+    uint64_t free_at[2] = {0}, now = SX_S;
+    bool busy[2] = {false};
+    struct sx_sched_model m = {.cost = &cost,
+                               .max_batch = 1,
+                               .arrivals = {.rate = 17, .last = now},
+                               .queued = 1,
+                               .head_samples = 1};
+    struct sx_sched_model *models[] = {&m};
+    struct sx_sched state = {2, free_at, busy, models, 1};
+    struct sx_sched_action a;
+    /* in time on one; on two; not at all; there are others to take its place */
+    static const struct {
+        unsigned ms, queued, units;
+    } cases[] = {{46, 1, 1}, {45, 1, 2}, {30, 1, 2}, {29, 1, 1}, {45, 2, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        m.head_deadline = now + cases[i].ms * SX_MS;
+        m.queued = cases[i].queued;
+        sx_sched_decide(&state, now, &a);
+        assert_int_equal(a.kind, SX_SCHED_START);
+        assert_int_equal(a.n_units, cases[i].units);
+    }
+}
+
 static void lone_width_shrinks_with_the_rate(void **unused)
 {
     (void)unused;
@@ -468,6 +499,7 @@ int main(void)
         cmocka_unit_test(a_head_over_max_batch_runs),
         cmocka_unit_test(earliest_deadline_goes_first),
         cmocka_unit_test(company_is_waited_for_but_not_longer),
+        cmocka_unit_test(a_head_that_would_be_late_runs_wider),
         cmocka_unit_test(lone_width_shrinks_with_the_rate),
         cmocka_unit_test(no_width_is_wasted_on_a_model_that_gains_nothing),
         cmocka_unit_test(prediction_grows_with_the_queue),

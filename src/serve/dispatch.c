@@ -96,7 +96,8 @@ bool sx_server_start_batch(struct sx_server *s, struct sx_model *m, const struct
     if (!job)
         return false;
     unsigned wi = sx_cost_width_index(&m->cost, a->n_units);
-    double spread = sx_cost_spread_ns(&m->cost, a->batch, wi);
+    /* In doubt, give the place of one that is late to another, if there is another. */
+    double spread = m->queued_samples > a->batch ? sx_cost_spread_ns(&m->cost, a->batch, wi) : 0;
     uint64_t ends = sx_time_add(now, a->predicted_ns + (uint64_t)spread);
     const struct sx_request *first = NULL;
     struct sx_request *r;
@@ -104,8 +105,7 @@ bool sx_server_start_batch(struct sx_server *s, struct sx_model *m, const struct
     while ((r = sx_queue_head(m)) != NULL && (!first || sx_request_same_shape(r, first)) &&
            job->samples + r->samples <= a->batch) {
         if (ends > r->end_by_ns && !sx_model_may_probe(m, now)) {
-            sx_queue_expire(s, r, now,
-                            o); /* its answer would come too late: give its place to another */
+            sx_queue_expire(s, r, now, o);
             continue;
         }
         sx_queue_remove(m, r);
@@ -379,7 +379,7 @@ static enum sx_rc admit(struct sx_server *s, struct sx_model *m, struct sx_reque
     if (sx_time_add(end, (uint64_t)spread) > r->end_by_ns &&
         (wait || !sx_model_may_probe(m, now))) {
         /* Alone it may be given more units than the prediction takes. */
-        double least = sx_cost_ns(&m->cost, r->samples, m->cost.n_widths - 1);
+        double least = sx_model_least_ns(m, r->samples);
         if (wait || sx_time_add(now, (uint64_t)least) > r->end_by_ns)
             return too_late(r, end, now, err);
     }

@@ -91,7 +91,7 @@ void sx_model_refresh(struct sx_model *m)
         return;
     v->head_samples = head->samples;
     v->head_arrival = head->arrival_ns;
-    v->head_deadline = head->deadline_ns;
+    v->head_deadline = head->end_by_ns;
     if (!m->varies && !head->alone)
         return;
     v->queued = 0; /* only neighbours of one shape share a batch */

@@ -248,6 +248,58 @@ static void what_would_be_late_is_refused_at_the_door(void **unused)
     tear_down(&f);
 }
 
+/* 46 ms on one core, 30 on two, 45 to be in time: at this load a lone request would run on one. */
+static void a_lone_request_gets_the_cores_that_its_deadline_needs(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    enum { N = 500 };
+    set_up(&f, 2, "input x FP32 -1 4\noutput y FP32 -1 4\ntime base_us=46000 serial=0.3043\n",
+           "max_batch_size: 1 parameters { key: \"objective_ms\" value { string_value: \"50\" } }",
+           (struct sx_server_config){0});
+    struct slot *s = calloc(N, sizeof *s);
+    struct sx_rng rng;
+    sx_rng_init(&rng, 9);
+    for (int i = 0; i < N; i++) {
+        submit(&f, &s[i], (float)i, 1, DEADLINE_NONE, 0, NULL);
+        advance(&f, (uint64_t)sx_rng_exponential(&rng, 46e6 / 2 / 0.4));
+    }
+    sx_exec_advance(sx_server_exec(f.server), SX_NEVER);
+    int good = 0, expired = 0;
+    for (int i = 0; i < N; i++) {
+        good += s[i].rc == SX_OK && s[i].latency <= 50 * SX_MS;
+        expired += s[i].rc == SX_DEADLINE;
+    }
+    print_message("# %d of %d in time, %d expired\n", good, N, expired);
+    assert_int_equal(expired, 0);
+    assert_true(good > N / 2);
+    free(s);
+    tear_down(&f);
+}
+
+/* Run times vary, and in doubt a request gives its place to another: but there is none. */
+static void what_was_admitted_runs_if_nothing_else_waits(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    struct slot s;
+    set_up(&f, 1,
+           "input x FP32 -1 4\noutput y FP32 -1 4\ntime base_us=40000 slow=1.2 slow_over=1000\n",
+           "max_batch_size: 1", (struct sx_server_config){0});
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(submit(&f, &s, i % 2 ? 2000.0f : 0, 1, DEADLINE_NONE, 0, NULL), SX_OK);
+        advance(&f, 100 * SX_MS);
+    }
+    double mean = sx_cost_ns(&f.model->cost, 1, 0),
+           spread = sx_cost_spread_ns(&f.model->cost, 1, 0);
+    assert_true(spread > 1e6);
+    uint64_t timeout = (uint64_t)((mean + spread / 2) / 0.9); /* less the reserve */
+    assert_int_equal(submit(&f, &s, 0, 1, timeout, 0, NULL), SX_OK);
+    advance(&f, 100 * SX_MS);
+    assert_int_equal(s.rc, SX_OK);
+    tear_down(&f);
+}
+
 static void priority_goes_first_and_the_deadline_is_kept(void **unused)
 {
     (void)unused;
@@ -801,6 +853,8 @@ int main(void)
         cmocka_unit_test(requests_of_several_samples_stay_whole),
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(what_would_be_late_is_refused_at_the_door),
+        cmocka_unit_test(a_lone_request_gets_the_cores_that_its_deadline_needs),
+        cmocka_unit_test(what_was_admitted_runs_if_nothing_else_waits),
         cmocka_unit_test(priority_goes_first_and_the_deadline_is_kept),
         cmocka_unit_test(levels_of_priority_are_the_configs),
         cmocka_unit_test(dims_of_the_config_hold),

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "serve/mix_fixture.h"
+#include "serve/server_int.h"
 
 /* Milliseconds for one sample on one unit: 5, 20, 60.  Two units are 1.6 times as fast as one. */
 #define LIGHT  "base_us=4000 per_sample_us=1000 serial=0.25"
@@ -464,6 +465,31 @@ static void an_objective_that_cannot_be_met_is_said_and_others_serve(void **unus
     mix_close(&mix);
 }
 
+/* As with one model: run times vary, but there is no other to give its place to. */
+static void what_was_admitted_runs_if_nothing_else_waits(void **unused)
+{
+    (void)unused;
+    struct mix mix;
+    struct mix_slot s;
+    mix_open(&mix, 1, NULL);
+    mix_load(&mix, 0, "base_us=20000 slow=1.2 slow_over=1000", 0, NULL);
+    mix_load(&mix, 1, LIGHT, 0, NULL);
+    mix_settle(&mix);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(mix_submit(&mix, 0, &s, i % 2 ? 2000.0f : 0, 1, 0), SX_OK);
+        mix_advance(&mix, 100 * SX_MS);
+    }
+    sx_sharing_replan(mix.server);
+    const struct sx_cost *cost = &mix.model[0]->cost;
+    double mean = sx_cost_ns(cost, 1, 0), spread = sx_cost_spread_ns(cost, 1, 0);
+    assert_true(spread > 1e6);
+    uint64_t timeout = (uint64_t)((mean + spread / 2) / 0.9); /* less the reserve */
+    assert_int_equal(mix_submit(&mix, 0, &s, 0, 1, timeout), SX_OK);
+    mix_finish(&mix);
+    assert_int_equal(s.rc, SX_OK);
+    mix_close(&mix);
+}
+
 /* --- nothing is lost ----------------------------------------------------------------------------
  */
 
@@ -555,6 +581,7 @@ int main(void)
         cmocka_unit_test(plans_follow_rates_without_a_failed_request),
         cmocka_unit_test(a_cost_that_drifts_tenfold_is_followed),
         cmocka_unit_test(an_objective_that_cannot_be_met_is_said_and_others_serve),
+        cmocka_unit_test(what_was_admitted_runs_if_nothing_else_waits),
         cmocka_unit_test(exactly_once_under_every_policy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
