@@ -333,11 +333,15 @@ static unsigned width_to_try(const struct sx_sched *state, const struct sx_sched
     return 0;
 }
 
+/* For company, but only as long as it keeps its deadline in the batch that it waits for. */
 static uint64_t held_until(const struct sx_sched_model *m)
 {
     if (!m->max_delay_ns || m->queued >= m->target_batch)
         return 0;
-    return sx_time_add(m->head_arrival, m->max_delay_ns);
+    uint64_t until = sx_time_add(m->head_arrival, m->max_delay_ns);
+    uint64_t run = (uint64_t)sx_cost_ns(m->cost, m->target_batch, 0);
+    uint64_t latest = m->head_deadline > run ? m->head_deadline - run : 0;
+    return until < latest ? until : latest;
 }
 
 void sx_sched_decide(const struct sx_sched *state, uint64_t now, struct sx_sched_action *ret_action)

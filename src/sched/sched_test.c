@@ -174,6 +174,14 @@ static void company_is_waited_for_but_not_longer(void **unused)
     sx_sched_decide(&state, 101 * SX_MS, &act);
     assert_int_equal(act.kind, SX_SCHED_START);
     assert_int_equal(act.batch, 8);
+    /* not so long that it would be late: eight take 18 ms */
+    m.queued = 1;
+    m.head_deadline = 121 * SX_MS;
+    sx_sched_decide(&state, 101 * SX_MS, &act);
+    assert_int_equal(act.kind, SX_SCHED_WAIT);
+    assert_int_equal(act.wake_at, 103 * SX_MS);
+    sx_sched_decide(&state, 103 * SX_MS, &act);
+    assert_int_equal(act.kind, SX_SCHED_START);
 }
 
 /* 46 ms on one unit, 30 on two: alone it would run on one. */

@@ -123,7 +123,7 @@ static void set_up_scheduling(struct sx_model *m)
         .cost = &m->cost,
         .max_batch = run_batch,
         .target_batch = cfg->n_preferred ? cfg->preferred[cfg->n_preferred - 1] : run_batch,
-        .max_delay_ns = cfg->dynamic_batching ? cfg->max_queue_delay_ns : 0,
+        .max_delay_ns = run_batch > 1 ? cfg->max_queue_delay_ns : 0,
         .head_deadline = SX_NEVER,
     };
     if (!cfg->max_queue_size)

@@ -300,6 +300,35 @@ static void what_was_admitted_runs_if_nothing_else_waits(void **unused)
     tear_down(&f);
 }
 
+static void a_lone_request_does_not_wait_itself_late(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    struct slot s;
+    set_up(&f, 1, SPEC,
+           "max_batch_size: 8 dynamic_batching { preferred_batch_size: [ 2 ] "
+           "max_queue_delay_microseconds: 20000 } parameters { key: \"objective_ms\" value { "
+           "string_value: \"25\" } }",
+           (struct sx_server_config){0});
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(submit(&f, &s, 1, 1, DEADLINE_NONE, 0, NULL), SX_OK);
+        advance(&f, 200 * SX_MS);
+        assert_int_equal(s.rc, SX_OK);
+        assert_in_range(s.latency, 15 * SX_MS, 25 * SX_MS);
+    }
+    tear_down(&f);
+    /* and not for company that it cannot share a run with */
+    set_up(&f, 1, SPEC,
+           "max_batch_size: 0 dynamic_batching { preferred_batch_size: [ 4 ] "
+           "max_queue_delay_microseconds: 20000 }",
+           (struct sx_server_config){0});
+    assert_int_equal(submit(&f, &s, 1, 1, DEADLINE_NONE, 0, NULL), SX_OK);
+    advance(&f, 200 * SX_MS);
+    assert_int_equal(s.rc, SX_OK);
+    assert_int_equal(s.latency, 10 * SX_MS);
+    tear_down(&f);
+}
+
 static void priority_goes_first_and_the_deadline_is_kept(void **unused)
 {
     (void)unused;
@@ -855,6 +884,7 @@ int main(void)
         cmocka_unit_test(what_would_be_late_is_refused_at_the_door),
         cmocka_unit_test(a_lone_request_gets_the_cores_that_its_deadline_needs),
         cmocka_unit_test(what_was_admitted_runs_if_nothing_else_waits),
+        cmocka_unit_test(a_lone_request_does_not_wait_itself_late),
         cmocka_unit_test(priority_goes_first_and_the_deadline_is_kept),
         cmocka_unit_test(levels_of_priority_are_the_configs),
         cmocka_unit_test(dims_of_the_config_hold),
