@@ -102,6 +102,7 @@ struct sx_share_model {
     const char *name;                 /* for messages; borrowed */
     const struct sx_latency *latency; /* prepared; borrowed */
     double objective_ns;              /* from arrival to answer; > 0 */
+    double margin_ns;                 /* of that, kept from runs; see efficacy.h */
     double weight;                    /* of the fill; > 0 */
     int priority; /* lower is more important, as Triton's; 0: ordinary.  When not
                      all can be served, the least important are refused first */
@@ -142,8 +143,7 @@ struct sx_share {
     enum sx_share_policy policy;
     enum sx_share_fit fit;
     unsigned n_units;
-    bool half_rule;   /* see efficacy.h */
-    double margin_ns; /* see efficacy.h */
+    bool half_rule; /* see efficacy.h */
     struct sx_share_model *models[SX_SHARE_MODELS];
     unsigned n_models;
     /* Kept by sx_share_*; others read. */

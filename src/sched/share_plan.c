@@ -78,7 +78,7 @@ static bool choose(const struct sx_share *share, const struct sx_share_model *m,
                    struct sx_efficacy *ret)
 {
     struct sx_efficacy_limits limits = {.objective_ns = m->objective_ns,
-                                        .margin_ns = share->margin_ns,
+                                        .margin_ns = m->margin_ns,
                                         .max_batch = m->max_batch ? m->max_batch : 1,
                                         .max_units = share->n_units,
                                         .half_rule = half};
@@ -136,7 +136,7 @@ static bool cheaper(const struct sx_share *share, const struct sx_share_model *m
             double ns = sx_latency_ns(l, units, batch);
             double assembly =
                 endless(m) ? 0 : (batch - 1) * 1e9 / (m->rate > 1e-3 ? m->rate : 1e-3);
-            if (ns + assembly + share->margin_ns > m->objective_ns)
+            if (ns + assembly + m->margin_ns > m->objective_ns)
                 break;
             struct cell c = {units, batch, ns, demand_of(share, m, units, batch, ns)};
             if (c.demand >= under * (1 - 1e-9))
@@ -171,7 +171,7 @@ static void widen_where_slack_is_small(struct sx_share *share)
         struct sx_share_model *m = share->models[i];
         struct sx_share_plan *p = &m->plan;
         if (!p->admitted || p->knee_tolerance <= p->units ||
-            p->ns <= SHORT_SLACK * (m->objective_ns - share->margin_ns))
+            p->ns <= SHORT_SLACK * (m->objective_ns - m->margin_ns))
             continue;
         unsigned units = sx_share_units_below(share, m, p->knee_tolerance, false);
         double ns = sx_latency_ns(m->latency, units, p->batch);

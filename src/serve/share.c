@@ -201,6 +201,7 @@ static void draw(struct sx_draft *d, struct sx_model *m, uint64_t now)
         .name = m->config.name,
         .latency = &d->latency,
         .objective_ns = objective_of(m),
+        .margin_ns = (double)sx_reserve_ns((uint64_t)objective_of(m)),
         .weight = m->config.weight > 0 ? m->config.weight : 1,
         .priority = m->config.priority,
         .rate = rate_of(m, now),
@@ -232,16 +233,13 @@ static void guess(const struct sx_cost *c, struct sx_latency *l)
 static void plan(struct sx_sharing *sh, enum sx_share_policy policy, unsigned n_units, uint64_t now,
                  struct sx_share_verdict *ret_verdict)
 {
-    double reserve = INFINITY; /* one for all: none loses more than its part */
     for (unsigned i = 0; i < sh->n_drafts; i++) {
         struct sx_draft *d = &sh->drafts[i];
         if (!sx_latency_from_cost(&d->cost, &d->latency))
             guess(&d->cost, &d->latency);
         sx_latency_prepare(&d->latency);
-        reserve = fmin(reserve, (double)sx_reserve_ns((uint64_t)d->share.objective_ns));
     }
     sx_share_init(sh->draft, policy, SX_SHARE_ALIGNED, n_units);
-    sh->draft->margin_ns = reserve;
     for (unsigned i = 0; i < sh->n_drafts; i++)
         sx_share_add(sh->draft, &sh->drafts[i].share, now);
     sx_share_plan(sh->draft, now, ret_verdict);
@@ -283,7 +281,6 @@ static void take_over(struct sx_server *s, uint64_t now)
                                             .weight = 1,
                                             .max_batch = 1};
     }
-    sh->live->margin_ns = sh->draft->margin_ns;
     for (unsigned i = 0; i < sh->n_drafts; i++) {
         const struct sx_draft *d = &sh->drafts[i];
         struct sx_model *m = d->model;

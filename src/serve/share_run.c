@@ -11,7 +11,7 @@
 #include "serve/server_int.h"
 
 /* What the share sees of a model. */
-static void see(struct sx_model *m)
+static void see(struct sx_model *m, uint64_t now)
 {
     sx_model_refresh(m);
     const struct sx_request *head = sx_queue_head(m);
@@ -23,6 +23,13 @@ static void see(struct sx_model *m)
     q->head_samples = head->samples;
     q->head_arrival = head->arrival_ns;
     q->head_deadline = head->end_by_ns;
+    if (!sx_model_may_probe(m, now))
+        return;
+    /* If it is late on all units, it was let in to try: that needs time. */
+    double least = sx_latency_ns(&m->latency, m->server->n_units, head->samples);
+    double run = sx_latency_ns(&m->latency, m->share.plan.units, head->samples);
+    if (sx_time_add(now, (uint64_t)least) > head->end_by_ns)
+        q->head_deadline = sx_time_add(now, (uint64_t)(2 * run));
 }
 
 /* A queue that is longer than the machine is fast waits at the edge of its deadlines.  Batches that
@@ -49,7 +56,7 @@ static unsigned drop_early(struct sx_server *s, struct sx_model *m, unsigned bat
         return batch;
     for (struct sx_request *r; (r = sx_queue_head(m)) != NULL && r->end_by_ns < end;)
         sx_queue_expire(s, r, now, o);
-    see(m);
+    see(m, now);
     return full;
 }
 
@@ -87,7 +94,7 @@ uint64_t sx_sharing_pump(struct sx_server *s, uint64_t now, struct outcome *o)
     for (unsigned i = 0; i < s->n_models; i++) {
         s->models[i]->earliest = sx_queue_expire_late(s, s->models[i], now, o);
         if (s->models[i]->shared)
-            see(s->models[i]);
+            see(s->models[i], now);
     }
     for (;;) {
         uint64_t begin = sx_now();
@@ -98,7 +105,7 @@ uint64_t sx_sharing_pump(struct sx_server *s, uint64_t now, struct outcome *o)
         bool started = start(s, &a, now, o);
         struct sx_model *m = SX_CONTAINER_OF(a.model, struct sx_model, share);
         m->earliest = sx_queue_expire_late(s, m, now, o);
-        see(m);
+        see(m, now);
         if (!started)
             break;
     }
@@ -183,7 +190,7 @@ bool sx_sharing_admits(struct sx_server *s, struct sx_model *m, const struct sx_
         struct sx_model *other = s->models[i];
         if (!other->shared)
             continue;
-        see(other);
+        see(other, now);
         /* Whatever its shape, all of its own model's goes before it; of others', by deadline, only
          * what is due before.  The next pump sees all again. */
         other->share.queue.samples =

@@ -465,6 +465,49 @@ static void an_objective_that_cannot_be_met_is_said_and_others_serve(void **unus
     mix_close(&mix);
 }
 
+/* After a while without a run, one that is predicted to be late is let in: it must run, then. */
+static void what_may_try_runs(void **unused)
+{
+    (void)unused;
+    struct mix mix;
+    struct mix_slot s;
+    struct sx_server_plan p;
+    mix_open(&mix, 2, NULL);
+    mix_load(&mix, 0, LIGHT, 20, NULL);
+    mix_load(&mix, 1, HEAVY, 150, NULL);
+    mix_settle(&mix);
+    mix_advance(&mix, 2 * SX_S);
+    /* 3.1 ms at best */
+    assert_int_equal(mix_submit(&mix, 0, &s, 1, 1, 3 * SX_MS), SX_OK);
+    mix_finish(&mix);
+    assert_int_equal(s.rc, SX_OK);
+    assert_int_equal(mix_submit(&mix, 0, &s, 1, 1, 3 * SX_MS), SX_UNAVAILABLE);
+    get_plan(&mix, &p);
+    assert_true(p.models[0].plan.admitted);
+    sx_server_plan_fini(&p);
+    mix_close(&mix);
+}
+
+/* What is kept from runs for the way back is a model's own, a tenth of its objective: it is not
+ * planned for what no request of it would be let in for. */
+static void a_plan_keeps_the_reserve_that_admission_keeps(void **unused)
+{
+    (void)unused;
+    struct mix mix;
+    struct mix_slot s;
+    struct sx_server_plan p;
+    mix_open(&mix, 1, NULL);
+    mix_load(&mix, 0, LIGHT, 20, NULL);
+    mix_load(&mix, 1, "base_us=47000", 50, NULL);
+    mix_settle(&mix);
+    assert_int_equal(mix_submit(&mix, 1, &s, 1, 1, 0), SX_UNAVAILABLE);
+    get_plan(&mix, &p);
+    assert_false(p.models[1].plan.admitted);
+    assert_true(p.models[0].plan.admitted);
+    sx_server_plan_fini(&p);
+    mix_close(&mix);
+}
+
 /* As with one model: run times vary, but there is no other to give its place to. */
 static void what_was_admitted_runs_if_nothing_else_waits(void **unused)
 {
@@ -581,6 +624,8 @@ int main(void)
         cmocka_unit_test(plans_follow_rates_without_a_failed_request),
         cmocka_unit_test(a_cost_that_drifts_tenfold_is_followed),
         cmocka_unit_test(an_objective_that_cannot_be_met_is_said_and_others_serve),
+        cmocka_unit_test(what_may_try_runs),
+        cmocka_unit_test(a_plan_keeps_the_reserve_that_admission_keeps),
         cmocka_unit_test(what_was_admitted_runs_if_nothing_else_waits),
         cmocka_unit_test(exactly_once_under_every_policy),
     };

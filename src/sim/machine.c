@@ -350,9 +350,6 @@ enum sx_rc sx_sim_machine_init(struct sim_world *w, unsigned index, struct sx_er
         return sx_fail(err, SX_NO_MEMORY, "no memory for a machine");
     sx_share_init(m->share, c->policy, c->fit, c->n_units);
     m->share->half_rule = c->half_rule;
-    m->share->margin_ns = c->margin_ns;
-    for (unsigned i = 0; i < w->n_types; i++) /* one for all: none loses more than its part */
-        m->share->margin_ns = fmin(m->share->margin_ns, w->types[i].model->objective_ns / 10);
     for (unsigned i = 0; i < w->n_types; i++) {
         struct sim_type *type = &w->types[i];
         struct sim_tenant *t = &m->tenants[i];
@@ -364,6 +361,7 @@ enum sx_rc sx_sim_machine_init(struct sim_world *w, unsigned index, struct sx_er
             .name = type->model->name,
             .latency = &type->latency,
             .objective_ns = type->model->objective_ns,
+            .margin_ns = fmin(c->margin_ns, type->model->objective_ns / 10),
             .weight = type->model->weight,
             .priority = type->model->priority,
             .rate = type->endless ? INFINITY : fmax(rate / type->replicas, RATE_MIN),
