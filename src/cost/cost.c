@@ -147,8 +147,8 @@ double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi
 #define HOPE_NS  20e9
 
 /* All cells but the newest drift towards the best they have been, and that towards the best they
- * could be.  Time counts whether something runs or not: at little load, seconds of runs take
- * minutes. */
+ * could be; the newest one, too, once it has not been used for long.  Time counts whether something
+ * runs or not: at little load, seconds of runs take minutes. */
 static void relax(struct sx_cost *cost, double ns, bool run)
 {
     double drift = ns < RELAX_NS / 2 ? ns / RELAX_NS : 0.5;
@@ -156,14 +156,17 @@ static void relax(struct sx_cost *cost, double ns, bool run)
     for (unsigned w = 0; w < cost->n_widths; w++) {
         for (unsigned b = 0; b < cost->n_batches; b++) {
             struct sx_cost_entry *e = &cost->cell[w][b];
-            if (!e->runs || (w == cost->last_width && (b == cost->last_lo || b == cost->last_hi)))
+            bool newest = w == cost->last_width && (b == cost->last_lo || b == cost->last_hi);
+            if (!e->runs || (newest && run))
+                continue;
+            e->idle_ns += ns;
+            e->passed += run;
+            if (newest && e->idle_ns < STALE_NS)
                 continue;
             double perfect = cost->cell[0][b].ns / cost->widths[w];
             if (cost->cell[0][b].runs && perfect < e->floor_ns)
                 e->floor_ns += hope * (perfect - e->floor_ns);
             e->ns += drift * (e->floor_ns - e->ns);
-            e->idle_ns += ns;
-            e->passed += run;
         }
     }
 }

@@ -49,7 +49,7 @@ void sx_cost_init(struct sx_cost *cost, unsigned n_units, unsigned max_batch,
 unsigned sx_cost_width_index(const struct sx_cost *cost, unsigned width);
 /* Learn from one run. */
 void sx_cost_record(struct sx_cost *cost, unsigned batch, unsigned width, uint64_t ns);
-/* Nothing ran for so long: what disturbed a cell that is not in use may be over. */
+/* It did not run for so long: what disturbed a cell that is not in use may be over. */
 void sx_cost_rest(struct sx_cost *cost, uint64_t ns);
 /* Predicted time in ns of `batch` samples on widths[wi] units; 0 while nothing is known at all. */
 double sx_cost_ns(const struct sx_cost *cost, unsigned batch, unsigned wi);

@@ -157,6 +157,35 @@ static void rest_gives_another_chance_as_well(void **state)
     assert_true(fabs(sx_cost_ns(&c, 1, 0) - 7.7e6) < 1e4);
 }
 
+/* Some slow runs made everybody too late, so that there is only a run now and then to tell. */
+static void what_is_in_use_recovers_after_rests(void **unused)
+{
+    (void)unused;
+    struct sx_cost c;
+    sx_cost_init(&c, 1, 1, NULL, 0);
+    for (int i = 0; i < 100; i++)
+        sx_cost_record(&c, 1, 1, 70 * SX_MS);
+    for (int i = 0; i < 6; i++)
+        sx_cost_record(&c, 1, 1, 140 * SX_MS);
+    assert_true(sx_cost_ns(&c, 1, 0) + sx_cost_spread_ns(&c, 1, 0) > 95e6);
+    for (int i = 0; i < 2; i++) {
+        sx_cost_rest(&c, 1100 * SX_MS);
+        sx_cost_record(&c, 1, 1, 70 * SX_MS);
+    }
+    assert_true(sx_cost_ns(&c, 1, 0) + sx_cost_spread_ns(&c, 1, 0) < 95e6);
+    /* without any, it is believed in again after a while; if it stays slow, that is believed */
+    for (int i = 0; i < 40; i++)
+        sx_cost_record(&c, 1, 1, 140 * SX_MS);
+    for (int i = 0; i < 200; i++)
+        sx_cost_rest(&c, SX_S / 10);
+    assert_true(near(sx_cost_ns(&c, 1, 0), 70e6, 0.3));
+    for (int i = 0; i < 8; i++) {
+        sx_cost_rest(&c, 2 * SX_S);
+        sx_cost_record(&c, 1, 1, 140 * SX_MS);
+    }
+    assert_true(near(sx_cost_ns(&c, 1, 0), 140e6, 0.05));
+}
+
 /* Even if width 2 was never seen undisturbed. */
 static void a_cell_that_was_always_disturbed_is_given_a_chance(void **state)
 {
@@ -223,6 +252,7 @@ int main(void)
         cmocka_unit_test(odd_batches_teach_their_neighbours),
         cmocka_unit_test(an_unused_cell_is_given_another_chance),
         cmocka_unit_test(rest_gives_another_chance_as_well),
+        cmocka_unit_test(what_is_in_use_recovers_after_rests),
         cmocka_unit_test(a_cell_that_was_always_disturbed_is_given_a_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

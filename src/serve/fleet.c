@@ -172,6 +172,20 @@ static struct sx_flow *take_flow(struct sx_model *m, unsigned variant)
 
 static void step_done(struct sx_task *task);
 
+/* A device that was disturbed looks slow until something runs on it again: so its times must come
+ * back to what they were by themselves, or it would never be chosen. */
+static void rest(struct sx_model *m, uint64_t now)
+{
+    for (unsigned i = 0; i < m->n_variants; i++) {
+        for (unsigned k = 0; k < m->variants[i].n_stages; k++) {
+            struct sx_stage *stage = &m->variants[i].stages[k];
+            if (stage->rested_ns && now > stage->rested_ns)
+                sx_cost_rest(&stage->cost, now - stage->rested_ns);
+            stage->rested_ns = now;
+        }
+    }
+}
+
 static bool start_flow(struct sx_server *s, struct sx_request *r, const struct sx_place_action *a,
                        uint64_t now, struct outcome *o)
 {
@@ -186,6 +200,7 @@ static bool start_flow(struct sx_server *s, struct sx_request *r, const struct s
     m->running_jobs++;
     atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
     f->number = s->n_flows++;
+    rest(m, now);
     sx_flow_begin(f, r, now, step_done);
     sx_list_insert(&s->flows, &f->link);
     f->next_start = NULL;
@@ -242,13 +257,14 @@ static void remember(struct sx_server *s, const struct sx_flow *f, unsigned k, u
                          .predicted_ns = f->steps[k].predicted_ns};
 }
 
-static void learn_step(struct sx_flow *f, unsigned k, uint64_t took)
+static void learn_step(struct sx_flow *f, unsigned k, uint64_t took, uint64_t now)
 {
     struct sx_model *m = f->model;
     struct sx_stage *stage = &m->variants[f->variant].stages[k];
     double ns = (double)took;
     sx_model_count_error(m, f->steps[k].predicted_ns, ns);
     sx_cost_record(&stage->cost, f->request->samples, 1, took);
+    stage->rested_ns = now;
     double each = ns / f->request->samples;
     stage->measured_ns += stage->measured_ns > 0 ? 0.1 * (each - stage->measured_ns) : each;
 }
@@ -305,7 +321,7 @@ static void step_done(struct sx_task *task)
     for (unsigned u = device->first_unit; u < device->first_unit + device->n_units; u++)
         s->unit_busy_ns[u] += took;
     if (!atomic_load(&f->rc))
-        learn_step(f, k, took);
+        learn_step(f, k, took, now);
     remember(s, f, k, task->begin_ns, task->end_ns);
     if (--f->left == 0)
         end_flow(s, f, now, &o);

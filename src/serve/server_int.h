@@ -58,6 +58,7 @@ struct sx_stage {
     atomic_bool self_alloc;
     double planned_ns;   /* [once] */
     struct sx_cost cost; /* [lock] one width: the device's */
+    uint64_t rested_ns;  /* [lock] until when `cost` knows what ran; 0: it never did */
     double measured_ns;  /* [lock] running mean for one sample; 0: never ran */
 };
 

@@ -118,7 +118,7 @@ static void refresh_profile(struct sx_model *m)
             continue;
         /* Over what the file says now, not over what it said when we planned: another server may
          * have refreshed it since. */
-        double ratio = stage->measured_ns / table->whole_ns;
+        double ratio = sx_cost_ns(&stage->cost, 1, 0) / table->whole_ns;
         if (fabs(ratio - 1) < REFRESH_FROM || device->slowdown > 1)
             continue; /* emulation adds errors of its own */
         struct sx_profile_table scaled = *table;
