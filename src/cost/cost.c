@@ -146,6 +146,22 @@ double sx_cost_spread_ns(const struct sx_cost *cost, unsigned batch, unsigned wi
  * scaling would give: all its runs may have been disturbed, so even the best may be too high. */
 #define HOPE_NS  20e9
 
+/* What a cell takes at most, by those that were measured lately: in proportion, on more units and
+ * of fewer samples. */
+static double most_ns(const struct sx_cost *cost, unsigned w, unsigned b)
+{
+    double most = INFINITY;
+    for (unsigned i = w + 1; i < cost->n_widths; i++) {
+        if (cost->cell[i][b].runs && cost->cell[i][b].idle_ns < STALE_NS)
+            most = fmin(most, cost->cell[i][b].ns * cost->widths[i] / cost->widths[w]);
+    }
+    for (unsigned i = 0; i < b; i++) {
+        if (cost->cell[w][i].runs && cost->cell[w][i].idle_ns < STALE_NS)
+            most = fmin(most, cost->cell[w][i].ns * cost->batches[b] / cost->batches[i]);
+    }
+    return most;
+}
+
 /* All cells but the newest drift towards the best they have been, and that towards the best they
  * could be; the newest one, too, once it has not been used for long.  Time counts whether something
  * runs or not: at little load, seconds of runs take minutes. */
@@ -163,6 +179,8 @@ static void relax(struct sx_cost *cost, double ns, bool run)
             e->passed += run;
             if (newest && e->idle_ns < STALE_NS)
                 continue;
+            if (e->runs == 1) /* the model's first, perhaps, with weights yet to be read */
+                e->floor_ns = fmin(e->floor_ns, most_ns(cost, w, b));
             double perfect = cost->cell[0][b].ns / cost->widths[w];
             if (cost->cell[0][b].runs && perfect < e->floor_ns)
                 e->floor_ns += hope * (perfect - e->floor_ns);
