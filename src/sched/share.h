@@ -109,8 +109,8 @@ struct sx_share_model {
     double rate;  /* samples per second, as learnt, also of those that were
                      refused; INFINITY: endless */
     unsigned max_batch;
-    uint64_t max_delay_ns; /* how long the head may wait for company; 0: as long as it keeps its
-                              deadline, if waiting pays */
+    uint64_t max_delay_ns; /* how long the head waits for company while it keeps its deadline; 0:
+                              not at all */
     unsigned lone_units; /* units for a run when nobody else waits or is expected; 0: as planned */
 
     struct sx_share_queue queue;

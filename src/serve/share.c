@@ -206,8 +206,7 @@ static void draw(struct sx_draft *d, struct sx_model *m, uint64_t now)
         .priority = m->config.priority,
         .rate = rate_of(m, now),
         .max_batch = m->sched.max_batch,
-        /* Nobody is made to wait for company unless the model's configuration asks for it. */
-        .max_delay_ns = m->sched.max_delay_ns ? m->sched.max_delay_ns : 1,
+        .max_delay_ns = m->sched.max_delay_ns,
     };
     for (unsigned wi = 0; wi < m->cost.n_widths; wi++)
         for (unsigned bi = 0; bi < m->cost.n_batches; bi++)

@@ -508,6 +508,31 @@ static void a_plan_keeps_the_reserve_that_admission_keeps(void **unused)
     mix_close(&mix);
 }
 
+/* Not even for the alarm: nobody waits for company unless the model's configuration says so. */
+static void a_lone_request_starts_at_once(void **unused)
+{
+    (void)unused;
+    struct mix mix;
+    struct mix_slot s[300];
+    struct sx_server_plan p;
+    mix_open(&mix, 2, NULL);
+    mix_load(&mix, 0, LIGHT, 100, NULL);
+    mix_load(&mix, 1, MIDDLE, 200, NULL);
+    mix_settle(&mix);
+    for (int i = 0; i < 300; i++) {
+        mix_submit(&mix, 0, &s[i], 1, 1, 0);
+        mix_advance(&mix, 3 * SX_MS);
+    }
+    mix_advance(&mix, 50 * SX_MS);
+    get_plan(&mix, &p);
+    assert_true(p.models[0].plan.batch > 1 && p.models[0].queued == 0);
+    sx_server_plan_fini(&p);
+    assert_int_equal(mix_submit(&mix, 0, &s[0], 1, 1, 0), SX_OK);
+    mix_finish(&mix);
+    assert_int_equal(s[0].start, s[0].arrival);
+    mix_close(&mix);
+}
+
 /* As with one model: run times vary, but there is no other to give its place to. */
 static void what_was_admitted_runs_if_nothing_else_waits(void **unused)
 {
@@ -625,6 +650,7 @@ int main(void)
         cmocka_unit_test(a_cost_that_drifts_tenfold_is_followed),
         cmocka_unit_test(an_objective_that_cannot_be_met_is_said_and_others_serve),
         cmocka_unit_test(what_may_try_runs),
+        cmocka_unit_test(a_lone_request_starts_at_once),
         cmocka_unit_test(a_plan_keeps_the_reserve_that_admission_keeps),
         cmocka_unit_test(what_was_admitted_runs_if_nothing_else_waits),
         cmocka_unit_test(exactly_once_under_every_policy),

@@ -46,8 +46,7 @@ enum sx_rc sx_sim_scenario_load(struct sx_sim_scenario *scenario, const char *pa
 /* The models of a mix with endless queues, without the half rule, on SX_MIX_UNITS units. */
 enum sx_rc sx_sim_scenario_mix(struct sx_sim_scenario *scenario, const struct sx_mix *mix,
                                struct sx_err *err);
-/* One model with an endless queue that nobody is made to wait in for company (max_delay_ns 1, as in
- * the server); the caller may change the rest of it.  `latency` is copied and
+/* One model with an endless queue; the caller may change the rest of it.  `latency` is copied and
  * prepared.  SX_INVALID: the table cannot be, a name is taken, there is no room. */
 enum sx_rc sx_sim_scenario_add(struct sx_sim_scenario *scenario, const char *name,
                                const struct sx_latency *latency, double objective_ms,
