@@ -134,7 +134,6 @@ struct sx_outlook {
     double late;   /* sum over what waits of end / time to deadline */
     int first;     /* the stream that the rule started now; -1: none */
     bool rejoins;  /* it came to a state of the base's: nothing will ever be different */
-    bool apart;    /* and until then, nothing of the base's was moved */
 };
 
 /* Sort them by deadline, once all are there. */

@@ -38,7 +38,6 @@ struct sim {
     struct sx_outlook out;
     struct sx_look_trace *record; /* NULL: this is not the base */
     unsigned n_trace;             /* of the base: recorded; of others: passed */
-    uint64_t option_state;        /* what the option's run adds */
     uint64_t state;               /* sum of hashes of runs and of streams' next deadlines */
 };
 
@@ -385,10 +384,10 @@ static void begin(struct sim *s, const struct sx_look *look, enum sx_look_rule r
     s->n_runs = look->n_runs;
     s->n_streams = look->n_streams;
     s->steps = 0;
-    s->out = (struct sx_outlook){.first = -1, .apart = true};
+    s->out = (struct sx_outlook){.first = -1};
     s->record = NULL;
     s->n_trace = 0;
-    s->state = s->option_state = 0;
+    s->state = 0;
     memcpy(s->order, look->order, look->n_streams * sizeof *s->order);
     memcpy(s->free_units, look->free_units, sizeof s->free_units);
     memcpy(s->streams, look->streams, look->n_streams * sizeof *s->streams);
@@ -402,7 +401,6 @@ static void option_starts(struct sim *s, const struct sx_option *o)
     if (!o->units)
         return;
     run_begins(s, find(s, o->units), o->units, o->ns);
-    s->option_state = s->state;
     if (o->stream < 0)
         return;
     struct sx_stream *st = &s->streams[o->stream];
@@ -417,7 +415,7 @@ static void option_starts(struct sim *s, const struct sx_option *o)
     }
 }
 
-/* Is this a state of the base's?  Until then, is it one but for the option's run? */
+/* Is this a state of the base's? */
 static bool rejoins(struct sim *s, double at)
 {
     const struct sx_look *look = s->look;
@@ -426,11 +424,7 @@ static bool rejoins(struct sim *s, double at)
     if (s->n_trace == look->n_trace)
         return false;
     const struct sx_look_trace *t = &look->trace[s->n_trace];
-    if (t->at != at)
-        return false;
-    if (t->state != s->state && t->state != s->state - s->option_state)
-        s->out.apart = false;
-    return t->state == s->state;
+    return t->at == at && t->state == s->state;
 }
 
 static void record(struct sim *s, double at)
