@@ -8,7 +8,7 @@
  *         offer  how a request would run as one variant, given the lines.
  *
  * Always true of an answer `start`
- *   P1  the variant's first device holds at most max_in_flight tasks.
+ *   P1  the variant's first device holds no task: that leaves most freedom.
  *   P2  no other variant of that request would end sooner, as far as is known now, unless it is cut
  *       and the devices have better to do.
  *   P3  the request ends by its deadline, or nothing else is in flight and no variant would.
@@ -43,9 +43,8 @@
 struct line {
     double free;             /* the end of all that is placed */
     double gap_from, gap_to; /* the first time between; empty when gap_to <= gap_from */
-    double handed_end;       /* the end of the tasks that the device holds now */
     double late;             /* when to look again at its running task; INFINITY: none runs */
-    unsigned handed;         /* tasks that the device holds now */
+    bool busy;               /* the device holds a task now */
     unsigned ahead;          /* jobs in flight that still need it */
 };
 
@@ -118,12 +117,11 @@ static void lines_in_flight(const struct sx_place *state, uint64_t now, struct l
         if (job->stage >= v->n_stages)
             continue;
         struct line *l = &lines[v->device[job->stage]];
-        l->handed++;
+        l->busy = true;
         if (!job->stage_began)
             continue;
         double ns = v->ns[job->stage], elapsed = since(job->stage_began, now);
         l->free = fmax(l->free, remaining(ns, elapsed));
-        l->handed_end = l->free;
         l->late = fmin(l->late, l->free + fmax(LATE_SHARE * ns, LATE_LEAST_NS));
         at[j].ready = l->free;
         at[j].stage++;
@@ -145,8 +143,6 @@ static void lines_in_flight(const struct sx_place *state, uint64_t now, struct l
         double ns = v->ns[stage] > 0 ? v->ns[stage] : UNKNOWN_NS;
         append(l, fmax(l->free, at[next].ready), ns);
         at[next].ready = l->free;
-        if (stage == job->stage)
-            l->handed_end = l->free;
     }
 }
 
@@ -232,14 +228,10 @@ static bool overtakes(const struct sx_place_variant *v, const struct line *lines
 }
 
 /* May it be handed over now, so that it starts at `start`? */
-static bool can_start(const struct sx_place *state, const struct sx_place_variant *v,
-                      const struct line *in_flight, const struct line *lines, double start,
-                      const double *owed)
+static bool can_start(const struct sx_place_variant *v, const struct line *in_flight,
+                      const struct line *lines, double start, const double *owed)
 {
-    const struct line *l = &in_flight[v->device[0]];
-    if (l->handed > state->max_in_flight || start > (l->handed ? l->handed_end : 0))
-        return false;
-    return !overtakes(v, lines, start, owed);
+    return !in_flight[v->device[0]].busy && start <= 0 && !overtakes(v, lines, start, owed);
 }
 
 /* The variant that ends first, or wins most; of equals, the one with fewer stages.  `whole`: only
@@ -323,7 +315,7 @@ static void make_plan(const struct sx_place *state, uint64_t now, const struct l
             const struct sx_place_variant *v = variant_of(state, r->model, o.variant);
             unsigned d = v->device[0];
             bool open = in_flight && !p->first.start; /* what it starts is not found yet */
-            if (open && can_start(state, v, in_flight, p->lines, o.start, owed))
+            if (open && can_start(v, in_flight, p->lines, o.start, owed))
                 p->first =
                     (struct sx_place_action){.start = true,
                                              .request = i,
@@ -422,7 +414,7 @@ static bool greedy(const struct sx_place *state, uint64_t now, const struct line
         double least = INFINITY;
         for (unsigned vi = 0; vi < state->n_variants[model]; vi++) {
             const struct sx_place_variant *v = variant_of(state, model, vi);
-            if (v->n_stages != fewest || in_flight[v->device[0]].handed)
+            if (v->n_stages != fewest || in_flight[v->device[0]].busy)
                 continue;
             double ns = 0;
             for (unsigned k = 0; k < v->n_stages; k++)
@@ -452,7 +444,7 @@ void sx_place_decide(const struct sx_place *state, uint64_t now, struct sx_place
     double late = INFINITY;
     bool any = false;
     for (unsigned d = 0; d < state->n_devices; d++) {
-        any = any || in_flight[d].handed <= state->max_in_flight;
+        any = any || !in_flight[d].busy;
         late = fmin(late, in_flight[d].late);
     }
     if (!any || state->n_jobs >= SX_PLACE_JOBS)

@@ -60,9 +60,7 @@ struct sx_place {
     unsigned n_jobs;                        /* at most SX_PLACE_JOBS */
     const struct sx_place_request *waiting; /* in queue order, at most SX_PLACE_LOOK */
     unsigned n_waiting;
-    unsigned n_more;        /* that wait behind those; for sx_place_predict */
-    unsigned max_in_flight; /* tasks that a device may hold when a job's first stage is handed to
-                               it; 0: only an idle device, which leaves most freedom */
+    unsigned n_more; /* that wait behind those; for sx_place_predict */
     bool greedy;
 };
 

@@ -29,7 +29,6 @@ struct sim_config {
     unsigned n_devices, n_models;
     struct sim_model model[SIM_MODELS];
     unsigned n_requests, warm; /* all models together; how many are not counted at first */
-    unsigned max_in_flight;
     bool greedy;
     double noise;                      /* standard deviation of a stage's time, as a share of it */
     double slowness[SX_PLACE_DEVICES]; /* real over predicted times; 0: 1 */
