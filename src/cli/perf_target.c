@@ -42,6 +42,7 @@ enum sx_rc sx_perf_dataset(const struct sx_perf_target_options *o, struct sx_mod
 }
 
 struct http {
+    struct sx_sbuf stats; /* path of the model's statistics */
     struct sx_model_info info;
     struct sx_dataset data;
     struct sx_request_set requests;
@@ -54,6 +55,7 @@ static void close_http(struct sx_perf_opened *o)
         o->target->ops->destroy(o->target);
     sx_request_set_fini(&h->requests);
     sx_dataset_fini(&h->data);
+    sx_sbuf_free(&h->stats);
     free(h);
     memset(o, 0, sizeof(*o));
 }
@@ -110,7 +112,9 @@ enum sx_rc sx_perf_open_http(const struct sx_perf_target_options *o, struct sx_p
                                    .json = o->json_tensors,
                                    .timeout_us = o->server_timeout_us,
                                    .priority = (int)o->priority};
-    struct sx_http_opts opts = {.connections = o->slots, .timeout_ns = o->timeout_ns};
+    sx_request_path(&h->stats, o->model, o->version, "/stats");
+    struct sx_http_opts opts = {
+        .connections = o->slots, .timeout_ns = o->timeout_ns, .stats = h->stats.data};
     enum sx_rc rc = sx_http_resolve(o->url, &server, err);
     sx_request_path(&path, o->model, o->version, "");
     if (!rc)

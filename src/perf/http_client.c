@@ -62,6 +62,7 @@ struct conn {
 struct client {
     struct sx_target base;
     struct sx_http_addr server;
+    const char *stats; /* path */
     uint64_t timeout_ns;
     const struct sx_http_request *request;
     size_t n_requests;
@@ -403,12 +404,25 @@ static void destroy(struct sx_target *t)
     free(c);
 }
 
+static bool server_times(struct sx_target *t, struct sx_server_times *ret)
+{
+    struct client *c = SX_CONTAINER_OF(t, struct client, base);
+    struct sx_sbuf body = {0};
+    int status = 0;
+    bool known = c->stats &&
+                 !sx_http_fetch(&c->server, c->stats, NULL, SX_S, &status, &body, NULL) &&
+                 status == 200 && body.data && sx_server_times_parse(body.data, body.len, ret);
+    sx_sbuf_free(&body);
+    return known;
+}
+
 static const struct sx_target_ops http_ops = {
     .submit = submit,
     .poll = poll_client,
     .cancel = cancel,
     .example = example,
     .destroy = destroy,
+    .server_times = server_times,
 };
 
 enum sx_rc sx_http_target_create(const struct sx_http_addr *server, const struct sx_http_opts *opts,
@@ -422,6 +436,7 @@ enum sx_rc sx_http_target_create(const struct sx_http_addr *server, const struct
     c->base = (struct sx_target){.ops = &http_ops, .slots = opts->connections, .batch = 1};
     c->server = *server;
     c->timeout_ns = opts->timeout_ns;
+    c->stats = opts->stats;
     c->request = requests;
     c->n_requests = n;
     sx_list_init(&c->active);

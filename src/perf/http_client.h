@@ -39,6 +39,7 @@ enum sx_rc sx_http_fetch(const struct sx_http_addr *server, const char *path, co
 struct sx_http_opts {
     uint32_t connections; /* slots */
     uint64_t timeout_ns;  /* for one request, from when it is sent; 0: none */
+    const char *stats;    /* path of the model's statistics, borrowed; NULL: do not ask */
 };
 
 /* A whole request: header and body. */
@@ -51,6 +52,10 @@ struct sx_http_request {
 enum sx_rc sx_http_target_create(const struct sx_http_addr *server, const struct sx_http_opts *opts,
                                  const struct sx_http_request *requests, size_t n,
                                  struct sx_target **ret, struct sx_err *err);
+
+/* Read the statistics of one model, as Triton's extension has them; false when they are not that.
+ */
+bool sx_server_times_parse(const char *json, size_t len, struct sx_server_times *ret);
 
 /* What the client did, beside the completions. */
 struct sx_http_counts {

@@ -399,6 +399,29 @@ static void same_seed_same_data(void **state)
     sx_dataset_fini(&e);
 }
 
+static void server_times_are_read_or_not_known(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"model_stats\":[{\"inference_count\":12,\"execution_count\":4,\"inference_stats\":{"
+        "\"success\":{\"count\":6,\"ns\":900},\"queue\":{\"count\":6,\"ns\":100},"
+        "\"compute_input\":{\"count\":6,\"ns\":20},\"compute_infer\":{\"count\":6,\"ns\":700},"
+        "\"compute_output\":{\"count\":6,\"ns\":30}}}]}";
+    struct sx_server_times t;
+    assert_true(sx_server_times_parse(text, strlen(text), &t));
+    assert_int_equal(t.requests, 6);
+    assert_int_equal(t.samples, 12);
+    assert_int_equal(t.runs, 4);
+    assert_int_equal(t.queue_ns, 100);
+    assert_int_equal(t.input_ns, 20);
+    assert_int_equal(t.infer_ns, 700);
+    assert_int_equal(t.output_ns, 30);
+    for (size_t n = 0; n < strlen(text); n++) /* cut anywhere */
+        assert_false(sx_server_times_parse(text, n, &t));
+    assert_false(sx_server_times_parse("{\"model_stats\":[{},{}]}", 23, &t));
+    assert_false(sx_server_times_parse("[1]", 3, &t));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -415,6 +438,7 @@ int main(void)
         cmocka_unit_test(requests_are_what_the_protocol_says),
         cmocka_unit_test(bad_data_is_explained),
         cmocka_unit_test(same_seed_same_data),
+        cmocka_unit_test(server_times_are_read_or_not_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

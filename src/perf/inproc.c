@@ -132,6 +132,24 @@ static const char *inproc_example(struct sx_target *target, enum sx_outcome outc
     return t->example[outcome]; /* written once, before the completion that made it known */
 }
 
+static bool inproc_server_times(struct sx_target *target, struct sx_server_times *ret)
+{
+    struct inproc *t = SX_CONTAINER_OF(target, struct inproc, base);
+    struct sx_model_stats *s = malloc(sizeof *s);
+    if (!s)
+        return false;
+    sx_model_get_stats(t->model, s);
+    *ret = (struct sx_server_times){.requests = s->success,
+                                    .samples = s->samples,
+                                    .runs = s->executions,
+                                    .queue_ns = s->queue_ns,
+                                    .input_ns = s->input_ns,
+                                    .infer_ns = s->infer_ns,
+                                    .output_ns = s->output_ns};
+    free(s);
+    return true;
+}
+
 static void inproc_destroy(struct sx_target *target)
 {
     struct inproc *t = SX_CONTAINER_OF(target, struct inproc, base);
@@ -143,8 +161,8 @@ static void inproc_destroy(struct sx_target *target)
     free(t);
 }
 
-static const struct sx_target_ops inproc_ops = {inproc_submit, inproc_poll, inproc_cancel,
-                                                inproc_example, inproc_destroy};
+static const struct sx_target_ops inproc_ops = {
+    inproc_submit, inproc_poll, inproc_cancel, inproc_example, inproc_destroy, inproc_server_times};
 
 enum sx_rc sx_inproc_info(const struct sx_model *model, struct sx_model_info *ret_info,
                           struct sx_err *err)

@@ -26,6 +26,11 @@ static enum sx_rc fail_unreachable(struct sx_measure *m, struct sx_err *err)
                    m->target->ops->example(m->target, SX_OUTCOME_CONNECT));
 }
 
+static bool ask_server(struct sx_measure *m, struct sx_server_times *ret)
+{
+    return m->target->ops->server_times && m->target->ops->server_times(m->target, ret);
+}
+
 /* Run, and add what came out to the series. */
 static enum sx_rc run_point(struct sx_measure *m, const struct sx_load *load,
                             enum sx_load_kind kind, double value, struct sx_run_result *r,
@@ -33,13 +38,18 @@ static enum sx_rc run_point(struct sx_measure *m, const struct sx_load *load,
 {
     if (m->begin)
         m->begin(m->arg, kind, value);
+    struct sx_server_times before, after;
+    bool known = ask_server(m, &before);
     enum sx_rc rc = sx_run(m->target, load, &m->run, r, err);
     if (rc)
         return rc;
+    known = known && !r->unreachable && ask_server(m, &after);
     take_examples(m);
     if (r->unreachable && !r->stats.outcome[SX_OUTCOME_OK])
         return fail_unreachable(m, err);
     sx_point_from_run(p, kind, value, r, m->report->objective_ms, m->report->percentile);
+    if (known)
+        sx_point_add_server(p, &before, &after);
     struct sx_point kept = *p;
     bool empty = sx_stats_total(&r->stats) == 0;
     if (!(r->interrupted && empty)) {

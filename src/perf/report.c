@@ -142,6 +142,21 @@ void sx_point_from_run(struct sx_point *p, enum sx_load_kind kind, double load,
     run->n_moments = 0;
 }
 
+void sx_point_add_server(struct sx_point *p, const struct sx_server_times *before,
+                         const struct sx_server_times *after)
+{
+    if (after->requests <= before->requests) /* nothing, or it was started again */
+        return;
+    p->server_requests = (double)(after->requests - before->requests);
+    p->server_samples = (double)(after->samples - before->samples);
+    p->server_runs = (double)(after->runs - before->runs);
+    double to_us = 1e-3 / p->server_requests;
+    p->server_queue_us = (double)(after->queue_ns - before->queue_ns) * to_us;
+    p->server_input_us = (double)(after->input_ns - before->input_ns) * to_us;
+    p->server_infer_us = (double)(after->infer_ns - before->infer_ns) * to_us;
+    p->server_output_us = (double)(after->output_ns - before->output_ns) * to_us;
+}
+
 int sx_series_best(const struct sx_series *s)
 {
     int best = -1;

@@ -54,6 +54,10 @@ struct sx_point {
     double late_percent, lag_p99_us, cpu;
     int windows;
     bool stable;
+    /* What the server says of this load, warm-up included; means of a request.  server_requests 0:
+     * it does not say. */
+    double server_requests, server_samples, server_runs;
+    double server_queue_us, server_input_us, server_infer_us, server_output_us;
     size_t n_cdf;
     struct sx_cdf_step cdf[SX_CDF_MAX];
     size_t n_moments;
@@ -110,6 +114,9 @@ enum sx_rc sx_series_add(struct sx_series *s, struct sx_point *p);
 /* Turn a run into a point; takes the run's moments over. */
 void sx_point_from_run(struct sx_point *p, enum sx_load_kind kind, double load,
                        struct sx_run_result *run, double objective_ms, double percentile);
+/* What the server counted during the load, from what it said before and after. */
+void sx_point_add_server(struct sx_point *p, const struct sx_server_times *before,
+                         const struct sx_server_times *after);
 /* The index of the point that a series is best shown by: the highest throughput among those that
  * met the objective, else the highest of all; -1 without points. */
 int sx_series_best(const struct sx_series *s);

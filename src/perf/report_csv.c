@@ -1,5 +1,7 @@
 /* SPDX-FileCopyrightText: StarONNX developers
  * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
 #include "perf/report.h"
 
 static const char *const kind_head[] = {
@@ -56,12 +58,17 @@ void sx_report_csv(struct sx_sbuf *out, const struct sx_report *r)
             const struct sx_point *p = nth_by_throughput(&r->series[i], k);
             if (!p)
                 continue;
-            // the client does not see inside the server: its columns are empty, not 0
-            sx_sbuf_printf(out,
-                           "%.10g,%.2f,,%.0f,,,,,,%.0f,%.0f,%.0f,%.0f,%.0f,%.0f,%.2f,%llu,"
-                           "%.2f,",
-                           p->load, p->throughput, p->mean_us, p->p50_us, p->p90_us, p->p95_us,
-                           p->p99_us, p->p999_us, p->mean_us, p->goodput,
+            double inside =
+                p->server_queue_us + p->server_input_us + p->server_infer_us + p->server_output_us;
+            sx_sbuf_printf(out, "%.10g,%.2f,,%.0f,", p->load, p->throughput,
+                           fmax(p->mean_us - inside, 0));
+            if (p->server_requests > 0)
+                sx_sbuf_printf(out, "%.0f,%.0f,%.0f,%.0f,", p->server_queue_us, p->server_input_us,
+                               p->server_infer_us, p->server_output_us);
+            else
+                sx_sbuf_puts(out, ",,,,"); // not known, which is not 0
+            sx_sbuf_printf(out, ",%.0f,%.0f,%.0f,%.0f,%.0f,%.0f,%.2f,%llu,%.2f,", p->p50_us,
+                           p->p90_us, p->p95_us, p->p99_us, p->p999_us, p->mean_us, p->goodput,
                            (unsigned long long)failed(p), p->late_percent);
             add_csv_text(out, r->series[i].name);
             sx_sbuf_putc(out, '\n');

@@ -38,6 +38,16 @@ static const char *const kind_key[] = {
     X(lag_p99_us, "lag_p99_us")                                                                    \
     X(cpu, "client_cpu")
 
+/* In an object of their own, which is there if the server says them. */
+#define SERVER_NUMBERS(X)                                                                          \
+    X(server_requests, "requests")                                                                 \
+    X(server_samples, "inferences")                                                                \
+    X(server_runs, "runs")                                                                         \
+    X(server_queue_us, "queue_us")                                                                 \
+    X(server_input_us, "compute_input_us")                                                         \
+    X(server_infer_us, "compute_infer_us")                                                         \
+    X(server_output_us, "compute_output_us")
+
 #define SERIES_TEXTS(X)                                                                            \
     X(name)                                                                                        \
     X(model)                                                                                       \
@@ -62,6 +72,14 @@ static void add_point(struct sx_sbuf *o, const struct sx_point *p)
     for (int i = 0; i < SX_OUTCOME_COUNT; i++)
         sx_sbuf_printf(o, "%s\"%s\":%llu", i ? "," : "", sx_outcome_key((enum sx_outcome)i),
                        (unsigned long long)p->outcome[i]);
+    if (p->server_requests > 0) {
+        const char *comma = "},\"server\":{";
+#define WRITE(field, key)                                                                          \
+    sx_sbuf_printf(o, "%s\"" key "\":%.10g", comma, p->field);                                     \
+    comma = ",";
+        SERVER_NUMBERS(WRITE)
+#undef WRITE
+    }
     sx_sbuf_puts(o, "},\"cdf\":[");
     for (size_t i = 0; i < p->n_cdf; i++)
         sx_sbuf_printf(o, "%s[%.6g,%.6g]", i ? "," : "", (double)p->cdf[i].us,
@@ -173,6 +191,10 @@ static enum sx_rc read_point(struct sx_point *p, yyjson_val *v)
     p->per_query = (uint32_t)yyjson_get_uint(yyjson_obj_get(v, "inferences_per_request"));
 #define READ(field, key) p->field = get_number(v, key);
     POINT_NUMBERS(READ)
+#undef READ
+    yyjson_val *server = yyjson_obj_get(v, "server");
+#define READ(field, key) p->field = get_number(server, key);
+    SERVER_NUMBERS(READ)
 #undef READ
     p->met = yyjson_get_bool(yyjson_obj_get(v, "met"));
     p->stable = yyjson_get_bool(yyjson_obj_get(v, "stable"));

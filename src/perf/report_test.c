@@ -69,6 +69,16 @@ static void make(struct sx_report *r)
                                      .value = 1500,
                                      .rules = "the rules",
                                      .reasons = "too short\ntoo few"};
+    const struct sx_server_times before = {
+        .requests = 10, .samples = 10, .runs = 10, .queue_ns = 5000, .infer_ns = 70000};
+    const struct sx_server_times after = {.requests = 20,
+                                          .samples = 30,
+                                          .runs = 15,
+                                          .queue_ns = 55000,
+                                          .input_ns = 10000,
+                                          .infer_ns = 4070000,
+                                          .output_ns = 20000};
+    sx_point_add_server(&s->points[1], &before, &after);
 }
 
 static void text_is_golden(void **state)
@@ -94,6 +104,9 @@ static void text_is_golden(void **state)
         "    p95 latency: 15600 usec\n"
         "    p99 latency: 24000 usec\n"
         "    p99.9 latency: 360000 usec\n"
+        "  Server:\n    Inference count: 20 in 5 runs\n"
+        "    Avg request: queue 5 usec + compute input 1 usec + compute infer 400 usec + compute "
+        "output 2 usec\n"
         "  request rate  infer/s      p50      p90      p95      p99    p99.9  failed  objective\n"
         "         100.0     99.5   450 us   600 us   650 us  1.00 ms  15.0 ms       0  met\n"
         "         2,500    1,234  10.8 ms  14.4 ms  15.6 ms  24.0 ms   360 ms       7  missed\n"
@@ -121,7 +134,7 @@ static void csv_is_golden(void **state)
         "p50 latency,p90 latency,p95 latency,p99 latency,p99.9 latency,Avg latency,Goodput,Failed,"
         "Late Percent,Series\n"
         "100,99.50,,500,,,,,,450,600,650,1000,15000,500,99.50,0,0.00,\"ours & theirs\"\n"
-        "2500,1234.50,,12000,,,,,,10800,14400,15600,24000,360000,12000,1234.50,7,0.00,"
+        "2500,1234.50,,11592,5,1,400,2,,10800,14400,15600,24000,360000,12000,1234.50,7,0.00,"
         "\"ours & theirs\"\n");
     sx_sbuf_free(&s);
     sx_report_fini(&r);

@@ -74,6 +74,13 @@ void sx_report_point_text(struct sx_sbuf *out, const struct sx_report *r, const 
                        "    p99.9 latency: %.0f usec\n",
                        p->p50_us, p->p90_us, p->p95_us, p->p99_us, p->p999_us);
     }
+    if (p->server_requests > 0)
+        sx_sbuf_printf(out,
+                       "  Server:\n    Inference count: %.0f in %.0f runs\n"
+                       "    Avg request: queue %.0f usec + compute input %.0f usec + compute infer "
+                       "%.0f usec + compute output %.0f usec\n",
+                       p->server_samples, p->server_runs, p->server_queue_us, p->server_input_us,
+                       p->server_infer_us, p->server_output_us);
     if (p->kind != SX_LOAD_CONCURRENCY && p->late_percent >= 1)
         sx_sbuf_printf(out,
                        "    WARNING: %.1f %% of the requests were sent more than 1 ms late (p99 "

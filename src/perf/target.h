@@ -15,6 +15,7 @@
 #define SX_PERF_TARGET_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,7 +31,13 @@ struct sx_completion {
     uint64_t done; /* when the answer was complete */
 };
 
-/* All mandatory. */
+/* What a server counted of a model since it started: sums over requests that it answered. */
+struct sx_server_times {
+    uint64_t requests, samples, runs;
+    uint64_t queue_ns, input_ns, infer_ns, output_ns;
+};
+
+/* All mandatory but for the last. */
 struct sx_target_ops {
     /* Start sample `sample` (taken modulo what the target has) in a free slot.  Never blocks, never
      * fails: what goes wrong is a completion. */
@@ -43,6 +50,8 @@ struct sx_target_ops {
     /* The first message that came with this outcome; "" if there was none. */
     const char *(*example)(struct sx_target *t, enum sx_outcome outcome);
     void (*destroy)(struct sx_target *t);
+    /* False: the server does not say.  Blocks, up to a second. */
+    bool (*server_times)(struct sx_target *t, struct sx_server_times *ret);
 };
 
 struct sx_target {

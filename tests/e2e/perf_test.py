@@ -47,6 +47,7 @@ class Perf(unittest.TestCase):
             self.assertLessEqual(p["p50_us"], p["p95_us"])
             self.assertLessEqual(p["p95_us"], p["p99_us"])
             self.assertGreater(p["throughput"], 0)
+            self.assertGreaterEqual(p["server"]["requests"], 40)
 
     def test_open_loops(self):
         trace = self.file("trace")
@@ -67,6 +68,7 @@ class Perf(unittest.TestCase):
                        "--html", page, "--csv", sheet, "--output", kept, *SHORT)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertRegex(done.stdout, r"Request concurrency: 2\n[^$]*p99 latency: \d+ usec")
+            self.assertRegex(done.stdout, r"Server:\n    Inference count: \d+ in \d+ runs\n")
             answered = server.metrics()['nv_inference_request_success{model="mlp",version="1"}']
             self.assertGreaterEqual(answered, 40)
         with open(page, encoding="utf-8") as f:
@@ -78,8 +80,15 @@ class Perf(unittest.TestCase):
         with open(sheet, encoding="utf-8") as f:
             [row] = csv.DictReader(f)
         self.assertEqual(row["Concurrency"], "2")
+        self.assertTrue(row["Server Compute Infer"].isdigit())
         with open(kept, encoding="utf-8") as f:
-            self.assertEqual(json.load(f)["series"][0]["points"][0]["load"], 2)
+            [point] = json.load(f)["series"][0]["points"]
+        self.assertEqual(point["load"], 2)
+        said = point["server"]
+        self.assertGreaterEqual(said["requests"], 40)
+        self.assertLessEqual(said["runs"], said["inferences"])
+        inside = sum(v for k, v in said.items() if k.endswith("_us"))
+        self.assertTrue(0 < inside < 1.5 * point["mean_us"])  # of nearly the same requests
         both = self.file("both.html")
         done = run("perf", "--compare", f"a={kept}", f"b={kept}", "--html", both)
         self.assertEqual(done.returncode, 0, done.stderr)
