@@ -23,7 +23,7 @@
  * Amdahl's law.  In real time the caller sleeps to the deadline (`spin=1`: computes until
  * then); in virtual time the duration is only reported.  slow=F slow_over=V: F times as long when
  * the first element of the first input is over V, so that who sends it chooses when a model's cost
- * drifts.
+ * drifts.  cold=F: the first run of a model takes F times as long.
  *
  * `chain N`: the model can be cut (fake_stage.c): it is N operators in a row, each of which takes
  * an equal share of the time.  All but the last hand on the first input as it is; the last one
@@ -145,6 +145,8 @@ static enum sx_rc parse_settings(struct fake_model *m, char *rest, bool time, st
             m->slow = v;
         else if (time && eq && !strcmp(w, "slow_over"))
             m->slow_over = v;
+        else if (time && eq && !strcmp(w, "cold") && v > 0)
+            m->cold = v;
         else if (time && eq && !strcmp(w, "spin"))
             m->spin = v != 0;
         else if (!time && eq && !strcmp(w, "nth") && v >= 1)
@@ -454,8 +456,8 @@ static void wait_until(uint64_t deadline, bool spin)
         ;
 }
 
-static void take_time(const struct sx_session *session, const struct sx_tensor *inputs,
-                      uint64_t begin, uint64_t *ret_ns)
+static void take_time(const struct sx_session *session, uint64_t nth,
+                      const struct sx_tensor *inputs, uint64_t begin, uint64_t *ret_ns)
 {
     const struct fake_model *m = (const struct fake_model *)session->model;
     double us = m->base_us;
@@ -464,6 +466,8 @@ static void take_time(const struct sx_session *session, const struct sx_tensor *
     us *= m->serial + (1 - m->serial) / session->width;
     if (m->slow > 0 && inputs[0].dtype && inputs[0].nbytes && element(&inputs[0], 0) > m->slow_over)
         us *= m->slow;
+    if (m->cold > 0 && nth == 1)
+        us *= m->cold;
     if (m->chain)
         us *= (double)(m->last - m->first + 1) / m->chain;
     if (m->base.engine->virtual_time) {
@@ -491,7 +495,7 @@ static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *i
         sx_shape_count(inputs[0].dims, inputs[0].rank, &n);
         for (uint64_t i = 0; i < n; i++)
             if (element(&inputs[0], i) == m->fail_value) {
-                take_time(session, inputs, begin, ret_ns);
+                take_time(session, nth, inputs, begin, ret_ns);
                 return sx_fail(err, SX_ENGINE, "the model says that the value %g fails",
                                m->fail_value);
             }
@@ -520,7 +524,7 @@ static enum sx_rc fake_run(struct sx_session *session, const struct sx_tensor *i
                 sx_tensor_unref(&outputs[k]);
         return rc;
     }
-    take_time(session, inputs, begin, ret_ns);
+    take_time(session, nth, inputs, begin, ret_ns);
     return SX_OK;
 }
 

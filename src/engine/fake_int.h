@@ -18,6 +18,7 @@ struct fake_model {
     bool *sums; /* for each output */
     double base_us, per_sample_us, serial;
     double slow, slow_over; /* times, for runs whose first value is over that; slow 0: none */
+    double cold;            /* times, for the first run; 0: none */
     bool spin, fail_stage, fail_session, fail_on_value;
     double fail_value;
     uint64_t fail_nth; /* 0: never */

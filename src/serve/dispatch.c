@@ -262,6 +262,16 @@ static void see_apart(struct sx_model *m)
     m->sched.max_delay_ns = 0;
 }
 
+/* The first run of a width may read weights from the disk, and makes the session's memory: when
+ * nobody waits for it, the next one tells more. */
+static bool ran_before(struct sx_model *m, unsigned width)
+{
+    unsigned bit = 1u << sx_cost_width_index(&m->cost, width);
+    bool before = m->ran & bit;
+    m->ran |= bit;
+    return before;
+}
+
 /* The exec's `done`: learn, start what can start now, then answer. */
 static void job_done(struct sx_task *task)
 {
@@ -292,7 +302,8 @@ static void job_done(struct sx_task *task)
     if (!job->rc) {
         if (!profile)
             sx_model_count_error(m, (double)job->predicted_ns, (double)(now - job->start_ns));
-        sx_cost_record(&m->cost, job->samples, job->width, now - job->start_ns);
+        if (ran_before(m, job->width) || !profile)
+            sx_cost_record(&m->cost, job->samples, job->width, now - job->start_ns);
     } else if (profile) {
         m->profile_done = true; /* made-up inputs do not suit it: learn from requests alone */
     }

@@ -135,6 +135,7 @@ struct sx_model {
     unsigned running_jobs, running_requests; /* [lock] */
     uint64_t last_run_ns;                    /* [lock] when a run ended last; see may_probe() */
     bool profile_done;                       /* [lock] */
+    unsigned ran;                            /* [lock] a bit for each width that has run */
     struct sx_model_stats *stats;            /* [lock] */
 
     pthread_mutex_t pool_lock;

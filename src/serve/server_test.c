@@ -147,6 +147,21 @@ static enum sx_rc submit(struct fixture *f, struct slot *slot, float value, int6
     "input x FP32 -1 4\noutput y FP32 -1 4\ntime base_us=8000 per_sample_us=2000 serial=0.25\n"
 #define BATCH8 "max_batch_size: 8 dynamic_batching { }"
 
+/* Weights that are read from the disk in the model's first run are not what it costs. */
+static void the_first_run_of_all_is_not_measured(void **unused)
+{
+    (void)unused;
+    struct fixture f;
+    set_up(&f, 2, "input x FP32 -1 4\noutput y FP32 -1 4\ntime base_us=44000 cold=15\n", BATCH8,
+           (struct sx_server_config){0});
+    struct sx_cost_cell cells[64];
+    size_t n = sx_model_costs(f.model, cells, 64);
+    assert_true(n > 1);
+    for (size_t i = 0; i < n; i++)
+        assert_true(cells[i].ns < 45e6);
+    tear_down(&f);
+}
+
 static void a_lone_request_takes_all_cores(void **unused)
 {
     (void)unused;
@@ -877,6 +892,7 @@ static void bytes_must_fit_the_shape(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_run_of_all_is_not_measured),
         cmocka_unit_test(a_lone_request_takes_all_cores),
         cmocka_unit_test(many_requests_share_batches_on_one_core_each),
         cmocka_unit_test(requests_of_several_samples_stay_whole),
