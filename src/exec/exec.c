@@ -141,6 +141,13 @@ void sx_exec_data_destroy(struct sx_exec *exec, struct sx_data *data)
         exec->ops->data_destroy(exec, data);
 }
 
+void sx_exec_expect(struct sx_exec *exec, unsigned unit)
+{
+    assert(unit < exec->n_units);
+    if (exec->ops->expect)
+        exec->ops->expect(exec, unit);
+}
+
 void sx_exec_submit(struct sx_exec *exec, struct sx_task *task)
 {
     assert(task->run && task->done && task->n_units > 0);

@@ -22,6 +22,7 @@ struct sx_exec_ops {
     struct sx_data *(*data_create)(struct sx_exec *exec); /* NULL: no memory */
     void (*data_destroy)(struct sx_exec *exec, struct sx_data *data);
     void (*submit)(struct sx_exec *exec, struct sx_task *task); /* it is in the book */
+    void (*expect)(struct sx_exec *exec, unsigned unit);        /* optional: does nothing */
     void (*set_alarm)(struct sx_exec *exec, uint64_t at);
     void (*advance)(struct sx_exec *exec, uint64_t until); /* optional: does nothing */
     uint64_t (*next_event)(struct sx_exec *exec);          /* optional: SX_NEVER */

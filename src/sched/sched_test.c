@@ -486,7 +486,7 @@ static double simulate(struct sim *s, double rate, unsigned fixed_width, double 
 static void width_follows_load(void **unused)
 {
     (void)unused;
-    static const uint64_t wide_ms[] = {35, 38, 44, 50};
+    static const uint64_t wide_ms[] = {35, 38, 39, 40, 42, 44, 50};
     double capacity = 2 / 0.065, worst = 0, p50, tp;
     print_message("# two cores / one   load   p95 width 1   width 2   adaptive   ratio   p50\n");
     for (size_t k = 0; k < sizeof wide_ms / sizeof *wide_ms; k++) {

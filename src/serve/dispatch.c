@@ -442,6 +442,7 @@ enum sx_rc sx_server_infer(struct sx_server *s, struct sx_request *r, struct sx_
         pthread_mutex_unlock(&s->lock);
         return rc;
     }
+    sx_exec_expect(s->exec, 0); /* a lone request starts there, once all this is done */
     struct outcome o;
     sx_outcome_init(&o);
     pthread_mutex_lock(&s->lock);

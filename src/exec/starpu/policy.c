@@ -45,7 +45,9 @@
  *
  * A run on several units wakes the workers of all of them, though only the first has a task: what
  * it needs is their cores, where ONNX Runtime's helper threads are about to be woken in their turn.
- * So the cores leave their sleep at the same time, and not one after the other.
+ * So the cores leave their sleep at the same time, and not one after the other.  For the same
+ * reason a worker may be woken when a request has come and what to do with it is still being
+ * decided.
  *
  * The queues are static and never destroyed: a pusher may be late in pthread_cond_signal when
  * the task that it pushed is done and the executor is being destroyed.

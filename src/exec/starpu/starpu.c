@@ -222,6 +222,12 @@ static void starpu_exec_submit(struct sx_exec *base, struct sx_task *task)
         sx_policy_rouse(first + 1, n - 1);
 }
 
+static void starpu_exec_expect(struct sx_exec *base, unsigned unit)
+{
+    if (!((struct starpu_exec *)base)->foreign_policy)
+        sx_policy_rouse(unit, 1);
+}
+
 static struct sx_task *starpu_exec_task_create(struct sx_exec *base)
 {
     struct starpu_exec *exec = (struct starpu_exec *)base;
@@ -322,6 +328,7 @@ static const struct sx_exec_ops starpu_exec_ops = {
     .data_create = starpu_exec_data_create,
     .data_destroy = starpu_exec_data_destroy,
     .submit = starpu_exec_submit,
+    .expect = starpu_exec_expect,
     .set_alarm = starpu_exec_set_alarm,
 };
 
