@@ -97,7 +97,9 @@ bool sx_server_start_batch(struct sx_server *s, struct sx_model *m, const struct
         return false;
     unsigned wi = sx_cost_width_index(&m->cost, a->n_units);
     /* In doubt, give the place of one that is late to another, if there is another. */
-    double spread = m->queued_samples > a->batch ? sx_cost_spread_ns(&m->cost, a->batch, wi) : 0;
+    const struct sx_request *head = sx_queue_head(m);
+    bool others = head && m->queued_samples > head->samples;
+    double spread = others ? sx_cost_spread_ns(&m->cost, a->batch, wi) : 0;
     uint64_t ends = sx_time_add(now, a->predicted_ns + (uint64_t)spread);
     const struct sx_request *first = NULL;
     struct sx_request *r;
