@@ -182,6 +182,26 @@ static void test_each_runs_once(void **state)
         sx_exec_task_destroy(f->exec, jobs[u].task);
 }
 
+/* Who is expected and does not come does no harm, and who comes is not lost. */
+static void test_expected(void **state)
+{
+    struct fix *f = *state;
+    struct job jobs[UNITS];
+    for (unsigned u = 0; u < f->n; u++)
+        job_init(&jobs[u], f, u, 1);
+    for (unsigned round = 0; round < 300; round++) {
+        for (unsigned u = 0; u < f->n; u++)
+            sx_exec_expect(f->exec, u);
+        sx_exec_submit(f->exec, jobs[round % f->n].task);
+        wait_done(f, round + 1);
+    }
+    for (unsigned u = 0; u < f->n; u++) {
+        assert_int_equal(jobs[u].total, (300 - u + f->n - 1) / f->n);
+        sx_exec_task_destroy(f->exec, jobs[u].task);
+    }
+    assert_int_equal(wrong, 0);
+}
+
 static void test_resubmit_from_done(void **state)
 {
     struct fix *f = *state;
@@ -557,9 +577,10 @@ static void test_virtual_order(void **state)
 
 #define ONE(kind, test) {#kind ": " #test, test_##test, setup_##kind, teardown, NULL}
 #define ALL(kind)                                                                                  \
-    ONE(kind, each_runs_once), ONE(kind, resubmit_from_done), ONE(kind, wide), ONE(kind, roam),    \
-        ONE(kind, many_threads), ONE(kind, destroy_waits), ONE(kind, alarm),                       \
-        ONE(kind, alarm_rearms), ONE(kind, alarm_not_lost), ONE(kind, submit_from_alarm)
+    ONE(kind, each_runs_once), ONE(kind, expected), ONE(kind, resubmit_from_done),                 \
+        ONE(kind, wide), ONE(kind, roam), ONE(kind, many_threads), ONE(kind, destroy_waits),       \
+        ONE(kind, alarm), ONE(kind, alarm_rearms), ONE(kind, alarm_not_lost),                      \
+        ONE(kind, submit_from_alarm)
 
 int main(void)
 {

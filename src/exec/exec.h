@@ -5,9 +5,9 @@
  *
  * An executor owns the threads (or the virtual time) of a set of units.  A task names the units
  * that it occupies; it runs on the first one, whose thread is bound to that core, and the
- * executor keeps the others' workers asleep for as long as the task runs, so that their cores
- * are lent to the session's own threads.  The caller decides what runs where; tasks of one unit
- * run one after the other, and those of several units may not overlap with others by half: two
+ * executor gives the others' workers nothing to do for as long as the task runs, so that their
+ * cores are lent to the session's own threads.  The caller decides what runs where; tasks of one
+ * unit run one after the other, and those of several units may not overlap with others by half: two
  * tasks under way have all their units in common, or none.
  *
  * Implementations, one contract (exec/contract_test.c, exec/contract_data_test.c):
