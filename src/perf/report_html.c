@@ -122,23 +122,27 @@ static void cell(struct sx_sbuf *o, const char *text)
     sx_sbuf_puts(o, "</td>");
 }
 
-/* What columns are worth their place? */
-static bool has_open_loop(const struct sx_report *r)
+static bool is_closed_loop(const struct sx_point *p)
 {
-    for (size_t i = 0; i < r->n_series; i++) {
-        for (size_t k = 0; k < r->series[i].n_points; k++) {
-            if (r->series[i].points[k].kind != SX_LOAD_CONCURRENCY)
-                return true;
-        }
-    }
-    return false;
+    return p->kind == SX_LOAD_CONCURRENCY;
 }
 
-static bool says_server_times(const struct sx_report *r)
+static bool is_open_loop(const struct sx_point *p)
+{
+    return !is_closed_loop(p);
+}
+
+static bool has_server_times(const struct sx_point *p)
+{
+    return p->server_requests > 0;
+}
+
+/* Is a column worth its place? */
+static bool any(const struct sx_report *r, bool (*is)(const struct sx_point *))
 {
     for (size_t i = 0; i < r->n_series; i++) {
         for (size_t k = 0; k < r->series[i].n_points; k++) {
-            if (r->series[i].points[k].server_requests > 0)
+            if (is(&r->series[i].points[k]))
                 return true;
         }
     }
@@ -166,19 +170,19 @@ static void table_row(struct sx_sbuf *o, const struct sx_report *r, const struct
     }
     for (size_t i = 0; i < sizeof(us) / sizeof(us[0]); i++)
         cell(o, p->outcome[SX_OUTCOME_OK] ? sx_text_us(t, us[i]) : "\u2013");
-    if (says_server_times(r)) {
-        bool known = p->server_requests > 0;
+    if (any(r, has_server_times)) {
+        bool known = has_server_times(p), runs = known && p->server_runs > 0;
         cell(o, known ? sx_text_us(t, p->server_queue_us) : "\u2013");
         cell(o, known ? sx_text_us(t, p->server_input_us + p->server_infer_us + p->server_output_us)
                       : "\u2013");
-        snprintf(n, sizeof(n), "%.2f", known ? p->server_samples / p->server_runs : 0);
-        cell(o, known && p->server_runs > 0 ? n : "\u2013");
+        snprintf(n, sizeof(n), "%.2f", runs ? p->server_samples / p->server_runs : 0);
+        cell(o, runs ? n : "\u2013");
     }
     snprintf(n, sizeof(n), "%llu", (unsigned long long)failed(p));
     cell(o, n);
     snprintf(n, sizeof(n), "%.1f %%", p->late_percent);
-    if (has_open_loop(r))
-        cell(o, p->kind == SX_LOAD_CONCURRENCY ? "\u2013" : n);
+    if (any(r, is_open_loop))
+        cell(o, is_closed_loop(p) ? "\u2013" : n);
     sx_sbuf_printf(o, "<td class=\"%s\">%s%s</td></tr>\n", p->met ? "good" : "bad",
                    r->objective_ms > 0 ? p->met ? "met" : "missed"
                    : p->met            ? "ok"
@@ -188,12 +192,7 @@ static void table_row(struct sx_sbuf *o, const struct sx_report *r, const struct
 
 static void add_table(struct sx_sbuf *o, const struct sx_report *r)
 {
-    bool rate = has_open_loop(r), closed = false;
-    for (size_t i = 0; i < r->n_series; i++) {
-        for (size_t k = 0; k < r->series[i].n_points; k++) {
-            closed |= r->series[i].points[k].kind == SX_LOAD_CONCURRENCY;
-        }
-    }
+    bool rate = any(r, is_open_loop), closed = any(r, is_closed_loop);
     sx_sbuf_puts(o, "<h2>All loads</h2><div class=\"wide\"><table><thead><tr>");
     if (r->n_series > 1)
         sx_sbuf_puts(o, "<th class=\"name\">series</th>");
@@ -206,7 +205,8 @@ static void add_table(struct sx_sbuf *o, const struct sx_report *r)
     sx_sbuf_printf(o,
                    "<th>mean</th><th>p50</th><th>p90</th><th>p95</th><th>p99</th><th>p99.9</th>"
                    "%s<th>failed</th>%s<th>%s</th></tr></thead><tbody>\n",
-                   says_server_times(r) ? "<th>queued</th><th>computing</th><th>batch</th>" : "",
+                   any(r, has_server_times) ? "<th>queued</th><th>computing</th><th>batch</th>"
+                                            : "",
                    rate ? "<th>sent late</th>" : "", r->objective_ms > 0 ? "objective" : "result");
     for (size_t i = 0; i < r->n_series; i++) {
         int best = sx_series_best(&r->series[i]);
@@ -285,7 +285,7 @@ static void add_method(struct sx_sbuf *o, const struct sx_report *r)
                     "whose buckets are at most 1.6&nbsp;% wide. A load meets the objective when "
                     "that percentage of all requests, refused ones included, was answered within "
                     "it and none was lost.");
-    if (says_server_times(r))
+    if (any(r, has_server_times))
         sx_sbuf_puts(o, " Queued, computing and batch are means of what the server counted, of a "
                         "request and of a run, warm-up included.");
     sx_sbuf_puts(o, "</p>\n");

@@ -23,18 +23,22 @@ struct bench {
     struct sx_run_result r;
 };
 
-static void set_up(struct bench *b, uint32_t servers, uint64_t service_ns, uint32_t room)
+static void set_up_queue(struct bench *b, const struct sx_queue_config *config)
 {
-    struct sx_queue_config config = {servers, 512, service_ns, room};
     memset(b, 0, sizeof(*b));
     sx_clock_virtual_init(&b->clock, 5 * SX_S);
-    assert_int_equal(sx_queue_target_create(&config, &b->clock, &b->target), SX_OK);
+    assert_int_equal(sx_queue_target_create(config, &b->clock, &b->target), SX_OK);
     b->opts = (struct sx_run_opts){.clock = &b->clock.base,
                                    .warmup_ns = SX_S,
                                    .duration_ns = 20 * SX_S,
                                    .max_windows = 10,
                                    .stability = 10,
                                    .drain_ns = 30 * SX_S};
+}
+
+static void set_up(struct bench *b, uint32_t servers, uint64_t service_ns, uint32_t room)
+{
+    set_up_queue(b, &(struct sx_queue_config){servers, 512, service_ns, room});
 }
 
 static void tear_down(struct bench *b)
@@ -228,10 +232,7 @@ static void windows_count_who_is_never_answered(void **state)
     struct bench b;
     struct sx_arrival a;
     struct sx_load load = {.arrivals = &a};
-    set_up(&b, 4, 10 * SX_MS, 0);
-    struct sx_queue_config config = {4, 512, 10 * SX_MS, 0, .deaf_each = 2};
-    b.target->ops->destroy(b.target);
-    assert_int_equal(sx_queue_target_create(&config, &b.clock, &b.target), SX_OK);
+    set_up_queue(&b, &(struct sx_queue_config){4, 512, 10 * SX_MS, 0, .deaf_each = 2});
     b.opts.duration_ns = b.opts.warmup_ns = 0;
     b.opts.window_ns = 5 * SX_S;
     sx_arrival_constant(&a, 20);
@@ -276,9 +277,7 @@ static void a_run_ends_when_the_server_has_gone(void **state)
         struct sx_report r;
         struct sx_err err = {0};
         bool met = true;
-        set_up(&b, 1, 10 * SX_MS, 0); // the clock begins at 5 s
-        b.target->ops->destroy(b.target);
-        assert_int_equal(sx_queue_target_create(&config, &b.clock, &b.target), SX_OK);
+        set_up_queue(&b, &config); // the clock begins at 5 s
         b.opts.duration_ns = windows ? 0 : 600 * SX_S;
         b.opts.window_ns = 100 * SX_S;
         assert_int_equal(sx_run(b.target, &load, &b.opts, &b.r, NULL), SX_OK);
@@ -288,9 +287,7 @@ static void a_run_ends_when_the_server_has_gone(void **state)
         near(b.r.seconds, 9, 0.01); // 4 s answered, 5 s refused
         tear_down(&b);
 
-        set_up(&b, 1, 10 * SX_MS, 0);
-        b.target->ops->destroy(b.target);
-        assert_int_equal(sx_queue_target_create(&config, &b.clock, &b.target), SX_OK);
+        set_up_queue(&b, &config);
         b.opts.duration_ns = windows ? 0 : 600 * SX_S;
         b.opts.window_ns = 100 * SX_S;
         struct sx_measure m = measure_of(&b, &r, 40);
