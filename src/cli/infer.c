@@ -17,9 +17,11 @@
 #include "cli/tensor_text.h"
 #include "graph/tensorproto.h"
 
+#define NOT_RANDOM UINT64_MAX /* no seed was given */
+
 static struct sx_texts input_texts, shape_texts, devices;
-static const char *output_dir, *library, *seed;
-static uint64_t seed_number, repeat = 1, free_dim = 1, show = 6;
+static const char *output_dir, *library;
+static uint64_t seed = NOT_RANDOM, repeat = 1, free_dim = 1, show = 6;
 static bool json;
 
 static const struct sx_option options[] = {
@@ -29,7 +31,7 @@ static const struct sx_option options[] = {
      "may be left out for a model with one input"},
     {"shape", 0, "NAME:D,D", SX_OPT_LIST, &shape_texts,
      "shape of a raw or random input that the model leaves free"},
-    {"random", 0, "SEED", SX_OPT_TEXT, &seed, "fill inputs that are not given with random values"},
+    {"random", 0, "SEED", SX_OPT_UINT, &seed, "fill inputs that are not given with random values"},
     {"free-dim", 0, "N", SX_OPT_UINT, &free_dim,
      "what stands for free dimensions of random inputs; default 1"},
     {"output-dir", 'o', "DIR", SX_OPT_TEXT, &output_dir, "write each output to DIR/NAME.npy"},
@@ -210,11 +212,11 @@ static enum sx_rc take_inputs(const struct sx_port *ports, size_t n, struct sx_p
             return sx_fail(err, SX_INVALID, "input '%s' is given twice", port->name);
         rc = read_input(ports, n, port, path, pool, &inputs[port - ports], err);
     }
-    sx_rng_init(&rng, seed_number);
+    sx_rng_init(&rng, seed);
     for (size_t i = 0; i < n && rc == SX_OK; i++) {
-        if (inputs[i].dtype || (ports[i].optional && !seed))
+        if (inputs[i].dtype || (ports[i].optional && seed == NOT_RANDOM))
             continue;
-        if (!seed) {
+        if (seed == NOT_RANDOM) {
             sx_fail(err, SX_INVALID, "input '%s' is missing", ports[i].name);
             sx_hint(err, "add --input %s=FILE or --random SEED", ports[i].name);
             return SX_INVALID;
@@ -397,12 +399,6 @@ int sx_cmd_infer(int argc, char **argv)
         goto out;
     if (repeat < 1 || free_dim < 1 || free_dim > INT32_MAX) {
         code = sx_usage_error(&usage, "--repeat and --free-dim take a number from 1 on");
-        goto out;
-    }
-    char *end = NULL;
-    seed_number = seed ? strtoull(seed, &end, 10) : 0;
-    if (seed && (!*seed || *end)) {
-        code = sx_usage_error(&usage, "--random takes a whole number, not '%s'", seed);
         goto out;
     }
     if (devices.count > 1) {
