@@ -25,13 +25,13 @@ def settings(cores, max_batch):
     return [f"{s}x{t}x{b}" for s, t in sorted(shapes) for b in sorted({1, 4, max_batch})]
 
 
-def saturation(bench, settings, rounds, seconds):
+def saturation(bench, fixed, rounds, seconds):
     """{target: [requests/s, ...]}; two rounds of all, the rest of the best three and of ours."""
-    values = {t: [] for t in ["staronnx"] + settings}
+    values = {t: [] for t in ["staronnx"] + fixed}
     for r in range(rounds):
         if r == 2:
-            settings = sorted(settings, key=lambda t: -support.median(values[t]))[:3]
-        measured = ["staronnx"] + settings
+            fixed = sorted(fixed, key=lambda t: -support.median(values[t]))[:3]
+        measured = ["staronnx"] + fixed
         for t in measured if r % 2 == 0 else reversed(measured):
             values[t].append(bench.measure("closed:16", seconds, r, t)["throughput"])
     return values

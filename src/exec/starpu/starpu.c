@@ -196,8 +196,8 @@ static void starpu_exec_submit(struct sx_exec *base, struct sx_task *task)
     struct starpu_exec_task *t = (struct starpu_exec_task *)task;
     struct starpu_task *s = t->slot->starpu;
     bool ordered = task->n_data > 1;
-    unsigned first = task->first_unit,
-             n = task->n_units; /* `task` may be done after the submission */
+    /* `task` may be done after the submission */
+    unsigned first = task->first_unit, n = task->n_units;
 
     if (s->nbuffers || task->n_data || exec->foreign_policy)
         slot_clean(t->slot, exec);
