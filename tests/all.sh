@@ -55,7 +55,7 @@ check() {
 build_dir() { # build_dir DIR COMPILER MESON-ARGUMENTS...
     local dir=$1 compiler=$2
     shift 2
-    CC=$compiler "$top/run" build "$dir" "$@"
+    CC=$compiler "$top/run" build "$dir" "$@" && ninja -C "$dir" meson-test-prereq
 }
 
 # shellcheck disable=SC2317 # called by check

@@ -30,9 +30,9 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 PAGE = TOP / "build/demo.html"
 MODELS = {"resnet50": "ResNet-50", "inception_v1": "Inception v1", "squeezenet": "SqueezeNet"}
 # of what is measured: seconds with one client, with many, and to settle down before the latter
-MEASURED = {"resnet50": (1.0, 1.4, 0.4), "squeezenet": (0.6, 0.8, 0.3)}
+MEASURED = {"resnet50": (0.8, 1.2, 0.4), "squeezenet": (0.6, 0.8, 0.3)}
 ROUNDS = 2
-ENOUGH = 12  # seconds; no further round of a load that took so long
+ENOUGH = 7  # seconds; no further round of a load that took so long
 MANY = 16  # clients
 
 

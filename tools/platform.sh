@@ -156,11 +156,16 @@ root_make() { # root_make DIR
         args+=('--setup-hook=mkdir -p "$1/etc/ssl/certs" && cp -L /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/"')
     fi
     uri=$(mirror)
+    # What nobody reads here is left out.  Not by --dpkgopt: mmdebstrap would then filter the essential
+    # packages itself, which takes longer than all else with them.  dpkg need not wait for the disk: a
+    # root that is not whole is thrown away.  Not all of Python is compiled: sympy is for tools of
+    # python3-onnxruntime that we do not use.
     # shellcheck disable=SC2016
     args+=(--variant=apt --components=main
         --include="$(packages | paste -sd,)"
-        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*'
-        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*'
+        --extract-hook='{ echo force-unsafe-io; printf "path-exclude=/usr/share/%s/*\n" doc locale man info; } >"$1/etc/dpkg/dpkg.cfg.d/staronnx"'
+        --extract-hook='mkdir -p "$1/usr/share/python3/bcep" && echo "re|3.0-|/usr/lib/python3/dist-packages/|(sympy|mpmath|setuptools|.*/tests)/.*" >"$1/usr/share/python3/bcep/staronnx"'
+        --customize-hook='rm -rf "$1"/usr/share/doc "$1"/usr/share/locale "$1"/usr/share/man/* "$1"/usr/share/info'
         --customize-hook='mkdir -p "$1/etc/pki" && rm -f "$1/etc/resolv.conf" && touch "$1/etc/resolv.conf" "$1/etc/hosts" "$1/etc/pip.conf"'
         --customize-hook='rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/*')
     mkdir "$dir" || return
