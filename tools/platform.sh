@@ -217,7 +217,7 @@ root_ready() {
         root_remove "$root".tmp.* # what a killed run has left
         root_tmp=$root.tmp.$$
         trap 'root_remove "$root_tmp"' EXIT
-        say "building a Debian 13 root in $root (once, about a minute)"
+        say "building a Debian 13 root in $root (once, one to two minutes)"
         step "mmdebstrap" root_make "$root_tmp" || explain "cannot build the Debian 13 root"
         mv -T "$root_tmp" "$root" || die "cannot rename $root_tmp"
         trap - EXIT

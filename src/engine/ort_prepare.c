@@ -129,10 +129,10 @@ static enum sx_rc sync_file(const char *path, struct sx_err *err)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return SX_OK; /* a model without large constants */
-    int bad = fd < 0 || fsync(fd) ? errno : 0;
+    enum sx_rc rc = fd < 0 || fsync(fd) ? sx_file_fail(err, "write", path) : SX_OK;
     if (fd >= 0)
         close(fd);
-    return bad ? sx_fail(err, SX_IO, "%s: %s", path, strerror(bad)) : SX_OK;
+    return rc;
 }
 
 enum sx_rc sx_ort_optimise(const struct ort_lib *lib, const char *from, const char *dir,
@@ -206,7 +206,7 @@ static enum sx_rc make_entry(const struct ort_lib *lib, const struct sx_onnx *so
         unlink(stripped);
     if (!rc && rename(dir, entry)) {
         if (errno != EEXIST && errno != ENOTEMPTY) /* else another process was faster: fine */
-            rc = sx_fail(err, SX_IO, "%s: %s", entry, strerror(errno));
+            rc = sx_file_fail(err, "create", entry);
     } else if (!rc) {
         goto out; /* it has moved */
     }

@@ -12,7 +12,6 @@
  * from inside a Loop or an If, which have indices of their own, lie in time within that operator's
  * event and are skipped.  Operators that are in no graph (on constants alone) count for nobody.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,7 +201,7 @@ static enum sx_rc observe(struct ort_model *m, const struct sx_engine_measure *w
     if (asprintf(&dir, "%s/staronnx-profile-XXXXXX", tmp && *tmp ? tmp : "/tmp") < 0)
         return sx_fail(err, SX_NO_MEMORY, "no memory for a path");
     if (!mkdtemp(dir)) {
-        rc = sx_fail(err, SX_IO, "no directory for a profile: %s: %s", dir, strerror(errno));
+        rc = sx_file_fail(err, "create", dir);
         free(dir);
         return rc;
     }

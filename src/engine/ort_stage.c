@@ -8,7 +8,6 @@
  * mapping and the prepacked copies from the whole model's container, so that a model and any number
  * of cuts of it need the memory of one.
  */
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +47,7 @@ static enum sx_rc write_stage(const struct ort_model *m, const uint32_t *nodes, 
         return sx_fail(err, SX_NO_MEMORY, "no memory for a path");
     enum sx_rc rc = sx_stage_write(m->base.onnx, m->base.dag, nodes, n, aside, SX_STAGE_REFER, err);
     if (!rc && rename(aside, path)) {
-        rc = sx_fail(err, SX_IO, "%s: %s", path, strerror(errno));
+        rc = sx_file_fail(err, "create", path);
         unlink(aside);
     }
     free(aside);
