@@ -131,9 +131,43 @@ static enum sx_rc check_policy(const char *name, struct sx_err *err)
     return SX_INVALID;
 }
 
+#ifndef STARPU_USE_CUDA
+/* StarPU looks for devices with hwloc, several times: its plug-ins for displays, OpenCL and Level
+ * Zero take 10 ms and X11's libraries, and leak; PCI devices and caches take 27 ms on a virtual
+ * machine.  Without CUDA StarPU needs none of them, and we say how many cores there are and bind
+ * threads ourselves: so it is shown no plug-ins (the directory is empty) and a count of processors.
+ */
+static const char *const hiding[][2] = {{"HWLOC_PLUGINS_PATH", home},
+                                        {"HWLOC_COMPONENTS", "no_os,stop"}};
+enum { N_HIDING = sizeof hiding / sizeof *hiding };
+
+static void hide_devices(char *before[N_HIDING])
+{
+    for (int i = 0; i < N_HIDING; i++) {
+        const char *value = getenv(hiding[i][0]);
+        before[i] = value ? strdup(value) : NULL;
+        setenv(hiding[i][0], hiding[i][1], 1);
+    }
+}
+
+static void restore(char *before[N_HIDING])
+{
+    for (int i = 0; i < N_HIDING; i++) {
+        if (before[i])
+            setenv(hiding[i][0], before[i], 1);
+        else
+            unsetenv(hiding[i][0]);
+        free(before[i]);
+    }
+}
+#endif
+
 enum sx_rc sx_starpu_start(const struct sx_exec_config *config, struct sx_err *err)
 {
     struct starpu_conf conf;
+#ifndef STARPU_USE_CUDA
+    char *before[N_HIDING];
+#endif
     enum sx_rc rc = probe_abi(&conf, err);
     if (!rc && config->starpu_policy)
         rc = check_policy(config->starpu_policy, err);
@@ -150,11 +184,7 @@ enum sx_rc sx_starpu_start(const struct sx_exec_config *config, struct sx_err *e
     setenv("STARPU_WORKERS_GETBIND", "0", 1); /* nor does it count what we may use */
     unsetenv("STARPU_NTHREADS_PER_CORE");
 #ifndef STARPU_USE_CUDA
-    /* hwloc's plug-ins look for displays, OpenCL and Level Zero: 10 ms, X11's libraries and
-     * a leak.  StarPU needs none of them here, so it finds none: the directory is empty. */
-    const char *plugins = getenv("HWLOC_PLUGINS_PATH");
-    char *plugins_before = plugins ? strdup(plugins) : NULL;
-    setenv("HWLOC_PLUGINS_PATH", home, 1);
+    hide_devices(before);
 #endif
 
     conf.precedence_over_environment_variables = 1;
@@ -177,11 +207,7 @@ enum sx_rc sx_starpu_start(const struct sx_exec_config *config, struct sx_err *e
     capture_end(&capture, text, sizeof text);
     sx_dir_remove(home, NULL);
 #ifndef STARPU_USE_CUDA
-    if (plugins_before)
-        setenv("HWLOC_PLUGINS_PATH", plugins_before, 1);
-    else
-        unsetenv("HWLOC_PLUGINS_PATH");
-    free(plugins_before);
+    restore(before);
 #endif
     if (failed)
         return sx_fail(err, SX_UNSUPPORTED, "StarPU did not start: %s%s%s", strerror(-failed),
