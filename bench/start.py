@@ -24,10 +24,10 @@ def load_sessions(model, widths):
 
 
 def session_widths(server):
-    """The width of every session: one for each group of cores, except width 1, which has one."""
+    """The width of every session: one for each group of cores."""
     found = sorted({int(w) for w in re.findall(
         r'^staronnx_width_runs_total\{[^}]*width="(\d+)"', server.metrics(), re.M)})
-    return [w for w in found for _ in range(1 if w == 1 else support.cores() // w)]
+    return [w for w in found for _ in range(support.cores() // w)]
 
 
 def main():
