@@ -162,6 +162,12 @@ static double most_ns(const struct sx_cost *cost, unsigned w, unsigned b)
     return most;
 }
 
+/* What makes the newest cell slower than its floor may or may not concern the others: half of it is
+ * taken to, in logarithms, and no more than this.  Without, they look cheap whenever the machine
+ * is slow, and get tried when it can least bear it; with all of it, they are not tried while one
+ * core alone is slow. */
+#define MOST_SLOW 1.5
+
 /* All cells but the newest drift towards the best they have been, and that towards the best they
  * could be; the newest one, too, once it has not been used for long.  Time counts whether something
  * runs or not: at little load, seconds of runs take minutes. */
@@ -169,6 +175,8 @@ static void relax(struct sx_cost *cost, double ns, bool run)
 {
     double drift = ns < RELAX_NS / 2 ? ns / RELAX_NS : 0.5;
     double hope = ns < HOPE_NS / 2 ? ns / HOPE_NS : 0.5;
+    const struct sx_cost_entry *now = &cost->cell[cost->last_width][cost->last_lo];
+    double slow = run && now->runs ? fmin(sqrt(fmax(now->ns / now->floor_ns, 1)), MOST_SLOW) : 1;
     for (unsigned w = 0; w < cost->n_widths; w++) {
         for (unsigned b = 0; b < cost->n_batches; b++) {
             struct sx_cost_entry *e = &cost->cell[w][b];
@@ -184,7 +192,7 @@ static void relax(struct sx_cost *cost, double ns, bool run)
             double perfect = cost->cell[0][b].ns / cost->widths[w];
             if (cost->cell[0][b].runs && perfect < e->floor_ns)
                 e->floor_ns += hope * (perfect - e->floor_ns);
-            e->ns += drift * (e->floor_ns - e->ns);
+            e->ns += drift * (e->floor_ns * slow - e->ns);
         }
     }
 }

@@ -131,6 +131,29 @@ static void an_unused_cell_is_given_another_chance(void **state)
     assert_in_range(tries, 1, 200);
 }
 
+/* What slows down the width in use is half believed of the one that is not: it does not drift down
+ * to what it was on a quiet machine, and does once it is quiet again. */
+static void what_slows_one_cell_may_slow_the_others(void **state)
+{
+    (void)state;
+    struct sx_cost c;
+    sx_cost_init(&c, 2, 1, NULL, 0);
+    for (int i = 0; i < 20; i++) {
+        sx_cost_record(&c, 1, 1, 7000000);
+        sx_cost_record(&c, 1, 2, 4000000);
+    }
+    for (int i = 0; i < 10; i++)
+        sx_cost_record(&c, 1, 2, 8000000);
+    double disturbed = sx_cost_ns(&c, 1, 1);
+    for (int i = 0; i < 400; i++) /* 6 s, too few for the floor to follow far */
+        sx_cost_record(&c, 1, 1, 14000000);
+    double waits = sx_cost_ns(&c, 1, 1);
+    assert_true(waits < disturbed && waits > 5.2e6);
+    for (int i = 0; i < 4000; i++)
+        sx_cost_record(&c, 1, 1, 7000000);
+    assert_true(sx_cost_ns(&c, 1, 1) < 4.5e6);
+}
+
 /* A request now and then: the time between them counts, too. */
 static void rest_gives_another_chance_as_well(void **state)
 {
@@ -272,6 +295,7 @@ int main(void)
         cmocka_unit_test(first_run_is_forgotten_by_a_faster_second),
         cmocka_unit_test(odd_batches_teach_their_neighbours),
         cmocka_unit_test(an_unused_cell_is_given_another_chance),
+        cmocka_unit_test(what_slows_one_cell_may_slow_the_others),
         cmocka_unit_test(rest_gives_another_chance_as_well),
         cmocka_unit_test(what_is_in_use_recovers_after_rests),
         cmocka_unit_test(a_cell_that_was_always_disturbed_is_given_a_chance),
