@@ -27,7 +27,7 @@
 #define STEP_PAYS    0.6
 /* ... below this share of the machine.  Above, few are alone, and while one core is slowed down
  * from outside, a wide run is as slow as that core: then narrow ones have the better tail. */
-#define STEP_LOAD    0.6
+#define STEP_LOAD    0.67
 /* Waiting weighs (1 - load) to this power, work the rest: over 1, work counts more as load grows.
  */
 #define WORK_COUNTS  1.5
@@ -55,8 +55,7 @@ double sx_arrivals_rate(const struct sx_arrivals *a, uint64_t now)
     if (!a->last || now <= a->last)
         return a->rate;
     double memory = memory_of(a), fade = exp(-(double)(now - a->last) * 1e-9 / memory);
-    /* Until something has been seen, an eighth of the memory is believed to have been quiet. */
-    return a->count * fade / (a->span * fade + memory * (1 - fade) + memory / 8);
+    return a->count * fade / (a->span * fade + memory * (1 - fade));
 }
 
 void sx_arrivals_add(struct sx_arrivals *a, const struct sx_cost *cost, uint64_t now,
@@ -70,9 +69,11 @@ void sx_arrivals_add(struct sx_arrivals *a, const struct sx_cost *cost, uint64_t
     }
     double memory = memory_of(a);
     double fade = a->last ? exp(-(double)(now - a->last) * 1e-9 / memory) : 0;
-    a->count = a->count * fade + samples;
-    a->span = a->span * fade + (a->last ? memory * (1 - fade) : 0);
-    a->rate = a->count / (a->span + memory / 8);
+    /* Before the first an eighth of the memory is believed to have been quiet. */
+    a->span = a->last ? a->span * fade + memory * (1 - fade) : memory / 8;
+    a->count *= fade;
+    a->rate = a->count / a->span; /* with this one it would be too high, whenever one arrives */
+    a->count += samples;
     a->last = now;
 }
 

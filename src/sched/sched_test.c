@@ -290,6 +290,19 @@ static void rate_is_recent_arrivals_per_second(void **unused)
         sx_arrivals_add(&arrivals, &cost, now += (uint64_t)sx_rng_exponential(&rng, 1e7), 1, false);
     assert_true(fabs(sx_arrivals_rate(&arrivals, now) - 100) < 15);
     assert_true(sx_arrivals_rate(&arrivals, now + 40 * SX_S) < 1);
+    /* What decisions see, which are made when one arrives, is right on average: at few and many. */
+    static const double rates[] = {0.5, 2, 20, 500};
+    for (size_t k = 0; k < sizeof rates / sizeof *rates; k++) {
+        arrivals = (struct sx_arrivals){0};
+        double sum = 0;
+        for (int i = 0; i < 20000; i++) {
+            now += (uint64_t)sx_rng_exponential(&rng, 1e9 / rates[k]);
+            sx_arrivals_add(&arrivals, &cost, now, 1, false);
+            sum += sx_arrivals_rate(&arrivals, now);
+        }
+        print_message("# %g per second: %.3f of it\n", rates[k], sum / 20000 / rates[k]);
+        assert_true(fabs(sum / 20000 / rates[k] - 1) < 0.05);
+    }
 }
 
 /* One client that waits for each answer keeps the machine as busy as a crowd would, but nobody
