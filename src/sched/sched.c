@@ -42,6 +42,11 @@
 /* Run times vary by so much: a gap this near to a run says nothing by itself. */
 #define GAP_DOUBT  0.2
 
+/* So many arrivals in a row that brought so many times the samples that were to be expected are no
+ * chance (4 in a million at random): from then on only they count. */
+#define CROWD_COUNT 16
+#define CROWD_TIMES 4
+
 /* How long the memory of arrivals is, in seconds: some hundred arrivals, so that a sudden crowd is
  * seen within that many, and eight seconds at most. */
 static double memory_of(const struct sx_arrivals *a)
@@ -75,6 +80,20 @@ void sx_arrivals_add(struct sx_arrivals *a, const struct sx_cost *cost, uint64_t
     a->rate = a->count / a->span; /* with this one it would be too high, whenever one arrives */
     a->count += samples;
     a->last = now;
+    if (a->crowd++)
+        a->crowd_samples += samples;
+    else
+        a->crowd_since = now;
+    if (a->crowd <= CROWD_COUNT)
+        return;
+    double took = (double)(now - a->crowd_since) * 1e-9;
+    if (a->crowd_samples > CROWD_TIMES * a->rate * took) {
+        a->count = a->crowd_samples;
+        a->span = took + sx_cost_ns(cost, 1, 0) * 1e-9; /* they may all have come at once */
+        a->span = a->span > 1e-6 ? a->span : 1e-6;
+        a->rate = a->count / a->span;
+    }
+    a->crowd = a->crowd_samples = 0;
 }
 
 /* The rate of random arrivals that would come as close as these do. */

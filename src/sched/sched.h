@@ -37,13 +37,16 @@
  * its own last run closely, and run times vary: so a gap counts as shorter than a run in doubt when
  * the request met another one, and as longer when it did not.
  *
- * Arrivals older than SX_RATE_SECONDS, or than the last SX_RATE_COUNT, count little. */
+ * Arrivals older than SX_RATE_SECONDS, or than the last SX_RATE_COUNT, count little; none of them
+ * counts any more when a crowd sets in, which a few show that come four times as close. */
 #define SX_RATE_SECONDS 8.0
 #define SX_RATE_COUNT   128
 struct sx_arrivals {
     double rate;                   /* samples per second, as of `last` */
     double count, span;            /* samples and seconds seen, decayed alike */
     uint64_t last;                 /* the last arrival; 0: none yet */
+    uint64_t crowd_since;          /* of the last few, which may be the start of a crowd, */
+    unsigned crowd, crowd_samples; /* the first one's time, their number and samples after it */
     double close[SX_COST_WIDTHS];  /* decayed count of gaps shorter than a run of that width */
     double random[SX_COST_WIDTHS]; /* what random arrivals at the same rate would have counted */
 };

@@ -305,6 +305,42 @@ static void rate_is_recent_arrivals_per_second(void **unused)
     }
 }
 
+/* After silence, and after a tenth of the rate, it is known after some 30 arrivals. */
+static void a_crowd_is_seen_at_once(void **unused)
+{
+    (void)unused;
+    struct sx_cost cost;
+    struct sx_rng rng;
+    fill_cost(&cost, 2, 1, 7, 0, 0);
+    sx_rng_init(&rng, 4);
+    for (unsigned quiet = 0; quiet < 2; quiet++) {
+        unsigned near = 0;
+        for (int k = 0; k < 200; k++) {
+            struct sx_arrivals arrivals = {0};
+            uint64_t now = SX_S;
+            for (int i = 0; i < 100; i++)
+                sx_arrivals_add(&arrivals, &cost,
+                                now += (uint64_t)sx_rng_exponential(&rng, 1e9 / 20), 1, false);
+            now += quiet * 10 * SX_S;
+            for (int i = 0; i < 35; i++)
+                sx_arrivals_add(&arrivals, &cost,
+                                now += (uint64_t)sx_rng_exponential(&rng, 1e9 / 200), 1, false);
+            double rate = sx_arrivals_rate(&arrivals, now);
+            near += rate > 130 && rate < 300;
+        }
+        print_message("# %s: %u of 200 near\n", quiet ? "silence" : "few", near);
+        assert_true(near > 180);
+    }
+    /* All at once, of a model that was never run. */
+    struct sx_arrivals arrivals = {0};
+    memset(&cost, 0, sizeof cost);
+    sx_cost_init(&cost, 2, 1, NULL, 0);
+    for (int i = 0; i < 100; i++)
+        sx_arrivals_add(&arrivals, &cost, SX_S, 1, false);
+    assert_true(isfinite(sx_arrivals_rate(&arrivals, SX_S)));
+    assert_true(sx_arrivals_rate(&arrivals, 60 * SX_S) < 1);
+}
+
 /* One client that waits for each answer keeps the machine as busy as a crowd would, but nobody
  * waits for anybody: it keeps all units. */
 static void one_client_at_a_time_keeps_all_units(void **unused)
@@ -621,6 +657,7 @@ int main(void)
         cmocka_unit_test(no_width_is_wasted_on_a_model_that_gains_nothing),
         cmocka_unit_test(prediction_grows_with_the_queue),
         cmocka_unit_test(rate_is_recent_arrivals_per_second),
+        cmocka_unit_test(a_crowd_is_seen_at_once),
         cmocka_unit_test(one_client_at_a_time_keeps_all_units),
         cmocka_unit_test(width_follows_load),
         cmocka_unit_test(width_follows_load_in_bad_weather),
