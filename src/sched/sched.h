@@ -42,7 +42,7 @@
 #define SX_RATE_SECONDS 8.0
 #define SX_RATE_COUNT   128
 struct sx_arrivals {
-    double rate;                   /* samples per second, as of `last` */
+    double rate;                   /* samples per second, just before `last` */
     double count, span;            /* samples and seconds seen, decayed alike */
     uint64_t last;                 /* the last arrival; 0: none yet */
     uint64_t crowd_since;          /* of the last few, which may be the start of a crowd, */
