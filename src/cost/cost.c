@@ -175,8 +175,10 @@ static void relax(struct sx_cost *cost, double ns, bool run)
 {
     double drift = ns < RELAX_NS / 2 ? ns / RELAX_NS : 0.5;
     double hope = ns < HOPE_NS / 2 ? ns / HOPE_NS : 0.5;
-    const struct sx_cost_entry *now = &cost->cell[cost->last_width][cost->last_lo];
-    double slow = run && now->runs ? fmin(sqrt(fmax(now->ns / now->floor_ns, 1)), MOST_SLOW) : 1;
+    const struct sx_cost_entry *used = &cost->cell[cost->last_width][cost->last_lo];
+    double slow = 1;
+    if (run && used->runs)
+        slow = fmin(sqrt(fmax(used->ns / used->floor_ns, 1)), MOST_SLOW);
     for (unsigned w = 0; w < cost->n_widths; w++) {
         for (unsigned b = 0; b < cost->n_batches; b++) {
             struct sx_cost_entry *e = &cost->cell[w][b];

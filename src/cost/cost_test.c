@@ -100,19 +100,26 @@ static void odd_batches_teach_their_neighbours(void **state)
     }
 }
 
+/* One sample on one and two units, both measured; then `n` runs on two take so long. */
+static void disturb_width_2(struct sx_cost *c, uint64_t one_ns, uint64_t two_ns, int n,
+                            uint64_t disturbed_ns)
+{
+    sx_cost_init(c, 2, 1, NULL, 0);
+    for (int i = 0; i < 20; i++) {
+        sx_cost_record(c, 1, 1, one_ns);
+        sx_cost_record(c, 1, 2, two_ns);
+    }
+    for (int i = 0; i < n; i++)
+        sx_cost_record(c, 1, 2, disturbed_ns);
+}
+
 /* A disturbance made width 2 look slow, so that only width 1 was used from then on: after some
  * seconds width 2 is believed in again. */
 static void an_unused_cell_is_given_another_chance(void **state)
 {
     (void)state;
     struct sx_cost c;
-    sx_cost_init(&c, 2, 1, NULL, 0);
-    for (int i = 0; i < 20; i++) {
-        sx_cost_record(&c, 1, 1, 6500000);
-        sx_cost_record(&c, 1, 2, 3500000);
-    }
-    for (int i = 0; i < 60; i++)
-        sx_cost_record(&c, 1, 2, 12000000);
+    disturb_width_2(&c, 6500000, 3500000, 60, 12000000);
     assert_true(sx_cost_ns(&c, 1, 1) > 10e6);
     int runs = 0;
     while (sx_cost_ns(&c, 1, 1) > 6.3e6 && runs < 100000) {
@@ -137,13 +144,7 @@ static void what_slows_one_cell_may_slow_the_others(void **state)
 {
     (void)state;
     struct sx_cost c;
-    sx_cost_init(&c, 2, 1, NULL, 0);
-    for (int i = 0; i < 20; i++) {
-        sx_cost_record(&c, 1, 1, 7000000);
-        sx_cost_record(&c, 1, 2, 4000000);
-    }
-    for (int i = 0; i < 10; i++)
-        sx_cost_record(&c, 1, 2, 8000000);
+    disturb_width_2(&c, 7000000, 4000000, 10, 8000000);
     double disturbed = sx_cost_ns(&c, 1, 1);
     for (int i = 0; i < 400; i++) /* 6 s, too few for the floor to follow far */
         sx_cost_record(&c, 1, 1, 14000000);
@@ -159,13 +160,7 @@ static void rest_gives_another_chance_as_well(void **state)
 {
     (void)state;
     struct sx_cost c;
-    sx_cost_init(&c, 2, 1, NULL, 0);
-    for (int i = 0; i < 20; i++) {
-        sx_cost_record(&c, 1, 1, 7700000);
-        sx_cost_record(&c, 1, 2, 4300000);
-    }
-    for (int i = 0; i < 60; i++)
-        sx_cost_record(&c, 1, 2, 12000000);
+    disturb_width_2(&c, 7700000, 4300000, 60, 12000000);
     double seconds = 0, narrow = 0;
     while (sx_cost_ns(&c, 1, 1) > 7.4e6) {
         sx_cost_rest(&c, 117300000);

@@ -43,12 +43,12 @@
 #define GAP_DOUBT  0.2
 
 /* So many arrivals in a row that brought so many times the samples that were to be expected are no
- * chance (4 in a million at random): from then on only they count. */
+ * chance (5 in a million at random): from then on only they count. */
 #define CROWD_COUNT 16
 #define CROWD_TIMES 4
 
-/* How long the memory of arrivals is, in seconds: some hundred arrivals, so that a sudden crowd is
- * seen within that many, and eight seconds at most. */
+/* How long the memory of arrivals is, in seconds: some hundred arrivals, which tell the rate to a
+ * tenth, and eight seconds at most. */
 static double memory_of(const struct sx_arrivals *a)
 {
     double seconds = a->rate > 0 ? SX_RATE_COUNT / a->rate : SX_RATE_SECONDS;

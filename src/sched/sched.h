@@ -42,11 +42,11 @@
 #define SX_RATE_SECONDS 8.0
 #define SX_RATE_COUNT   128
 struct sx_arrivals {
-    double rate;                   /* samples per second, just before `last` */
-    double count, span;            /* samples and seconds seen, decayed alike */
-    uint64_t last;                 /* the last arrival; 0: none yet */
-    uint64_t crowd_since;          /* of the last few, which may be the start of a crowd, */
-    unsigned crowd, crowd_samples; /* the first one's time, their number and samples after it */
+    double rate;          /* samples per second, just before `last` */
+    double count, span;   /* samples and seconds seen, decayed alike */
+    uint64_t last;        /* the last arrival; 0: none yet */
+    uint64_t crowd_since; /* of the few that are looked at together: the first one's time, */
+    unsigned crowd, crowd_samples; /* how many there are, and the samples of all but the first */
     double close[SX_COST_WIDTHS];  /* decayed count of gaps shorter than a run of that width */
     double random[SX_COST_WIDTHS]; /* what random arrivals at the same rate would have counted */
 };

@@ -277,6 +277,16 @@ static void prediction_grows_with_the_queue(void **unused)
     }
 }
 
+/* `n` random ones of one sample each. */
+static void arrive(struct sx_arrivals *arrivals, const struct sx_cost *cost, struct sx_rng *rng,
+                   uint64_t *now, int n, double rate)
+{
+    for (int i = 0; i < n; i++) {
+        *now += (uint64_t)sx_rng_exponential(rng, 1e9 / rate);
+        sx_arrivals_add(arrivals, cost, *now, 1, false);
+    }
+}
+
 static void rate_is_recent_arrivals_per_second(void **unused)
 {
     (void)unused;
@@ -286,8 +296,7 @@ static void rate_is_recent_arrivals_per_second(void **unused)
     fill_cost(&cost, 2, 1, 5, 0, 0);
     sx_rng_init(&rng, 3);
     uint64_t now = 5 * SX_S;
-    for (int i = 0; i < 20000; i++)
-        sx_arrivals_add(&arrivals, &cost, now += (uint64_t)sx_rng_exponential(&rng, 1e7), 1, false);
+    arrive(&arrivals, &cost, &rng, &now, 20000, 100);
     assert_true(fabs(sx_arrivals_rate(&arrivals, now) - 100) < 15);
     assert_true(sx_arrivals_rate(&arrivals, now + 40 * SX_S) < 1);
     /* What decisions see, which are made when one arrives, is right on average: at few and many. */
@@ -296,8 +305,7 @@ static void rate_is_recent_arrivals_per_second(void **unused)
         arrivals = (struct sx_arrivals){0};
         double sum = 0;
         for (int i = 0; i < 20000; i++) {
-            now += (uint64_t)sx_rng_exponential(&rng, 1e9 / rates[k]);
-            sx_arrivals_add(&arrivals, &cost, now, 1, false);
+            arrive(&arrivals, &cost, &rng, &now, 1, rates[k]);
             sum += sx_arrivals_rate(&arrivals, now);
         }
         print_message("# %g per second: %.3f of it\n", rates[k], sum / 20000 / rates[k]);
@@ -318,13 +326,9 @@ static void a_crowd_is_seen_at_once(void **unused)
         for (int k = 0; k < 200; k++) {
             struct sx_arrivals arrivals = {0};
             uint64_t now = SX_S;
-            for (int i = 0; i < 100; i++)
-                sx_arrivals_add(&arrivals, &cost,
-                                now += (uint64_t)sx_rng_exponential(&rng, 1e9 / 20), 1, false);
+            arrive(&arrivals, &cost, &rng, &now, 100, 20);
             now += quiet * 10 * SX_S;
-            for (int i = 0; i < 35; i++)
-                sx_arrivals_add(&arrivals, &cost,
-                                now += (uint64_t)sx_rng_exponential(&rng, 1e9 / 200), 1, false);
+            arrive(&arrivals, &cost, &rng, &now, 35, 200);
             double rate = sx_arrivals_rate(&arrivals, now);
             near += rate > 130 && rate < 300;
         }
