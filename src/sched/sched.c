@@ -28,6 +28,11 @@
 /* ... below this share of the machine.  Above, few are alone, and while one core is slowed down
  * from outside, a wide run is as slow as that core: then narrow ones have the better tail. */
 #define STEP_LOAD    0.67
+/* Where so many come that TAIL_SHARE would wait even if all ran on one unit, and up to this share
+ * of the machine, a smaller gain will do: neither width has the better tail, but wide the better
+ * median. */
+#define MIDDLE_PAYS  0.67
+#define MIDDLE_LOAD  0.45
 /* Waiting weighs (1 - load) to this power, work the rest: over 1, work counts more as load grows.
  */
 #define WORK_COUNTS  1.5
@@ -163,14 +168,14 @@ static double offered_load(const struct sx_sched *state, unsigned model, double 
  * than a narrow run would have.  When many come they are spread all the same, so the tail of
  * running everybody at that width, which is what the formula above gives, is never met.  Where few
  * wait at all, at some 15 % load of 2 units, the 95th percentile is up to 1.11 of narrow runs'
- * where the step takes 0.6 of the time (1.14 at 0.62, 1.2 at 0.65), for a median of 0.6; from 30 %
- * on it is the lower one (sched_test.c). */
-static unsigned steps_that_pay(const struct sx_cost *c)
+ * where the step takes 0.6 of the time (1.14 at 0.62, 1.2 at 0.65), for a median of 0.6; from 30 to
+ * 45 % it is the lower one even at 0.65 (sched_test.c). */
+static unsigned steps_that_pay(const struct sx_cost *c, double pays)
 {
     unsigned wi = 0;
     while (wi + 1 < c->n_widths) {
         double doublings = log2((double)c->widths[wi + 1] / c->widths[wi]);
-        if (sx_cost_ns(c, 1, wi + 1) > pow(STEP_PAYS, doublings) * sx_cost_ns(c, 1, wi))
+        if (sx_cost_ns(c, 1, wi + 1) > pow(pays, doublings) * sx_cost_ns(c, 1, wi))
             break;
         wi++;
     }
@@ -191,8 +196,10 @@ unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint6
         if (tail[wi] < best)
             best = tail[wi];
     }
-    bool roomy = others <= 0 && offered_load(state, model, others, now) < STEP_LOAD;
-    unsigned widest = roomy ? steps_that_pay(c) : 0;
+    double load = offered_load(state, model, others, now);
+    bool middle = tail[0] > sx_cost_ns(c, 1, 0) * 1e-9 && load < MIDDLE_LOAD;
+    bool roomy = others <= 0 && load < STEP_LOAD;
+    unsigned widest = roomy ? steps_that_pay(c, middle ? MIDDLE_PAYS : STEP_PAYS) : 0;
     for (unsigned wi = widest + 1; wi < c->n_widths; wi++) {
         /* Wider must also be faster alone, or it only wastes units. */
         if (tail[wi] <= best * TAIL_SLACK && isfinite(tail[wi]) &&
