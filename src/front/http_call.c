@@ -164,12 +164,13 @@ static enum sx_rc find_model(struct call *call)
     return SX_OK;
 }
 
-struct call *sx_call_begin(struct sx_httpd *h, struct MHD_Connection *connection, const char *url,
+struct call *sx_call_begin(struct sx_loop *loop, struct MHD_Connection *connection, const char *url,
                            const char *method)
 {
-    struct call *call = take_call(h);
+    struct call *call = take_call(loop->httpd);
     if (!call)
         return NULL;
+    call->loop = loop;
     call->connection = connection;
     call->state = CALL_BODY;
     call->status = 0;
@@ -236,8 +237,8 @@ static void precheck(struct call *call, const char *data, size_t size)
         memmem(data, (size_t)call->json_len, "\"timeout\"", 9) ||
         memmem(data, (size_t)call->json_len, "\"priority\"", 10))
         return;
-    call->discard =
-        sx_server_precheck(call->httpd->config.server, call->model, call->begun_ns, &call->err);
+    call->discard = sx_server_precheck(call->httpd->config.server, call->model, call->begun_ns,
+                                       sx_way_ns(&call->loop->way, call->begun_ns), &call->err);
 }
 
 /* Would a large piece take more than a quarter of the silence that is allowed, as far as one can
@@ -327,6 +328,7 @@ static enum sx_rc read_request(struct call *call)
         return rc;
     r->timeout_ns = call->v2.timeout_ns;
     r->received_ns = call->begun_ns;
+    r->way_ns = sx_way_ns(&call->loop->way, call->begun_ns);
     r->priority = call->v2.priority;
     r->done = done;
     r->user = call;
@@ -355,9 +357,20 @@ static enum MHD_Result infer(struct call *call)
     return MHD_YES;
 }
 
+/* The answer is about to be sent. */
+static void note_way(struct call *call)
+{
+    const struct sx_request *r = call->request;
+    if (r && r->end_ns) {
+        uint64_t now = sx_now();
+        sx_way_note(&call->loop->way, now - r->end_ns, now);
+    }
+}
+
 enum MHD_Result sx_call_step(struct call *call)
 {
     if (call->state == CALL_DONE || call->err.rc) {
+        note_way(call);
         if (!call->err.rc && call->request)
             call->err = call->request->err, call->err.rc = call->request->rc;
         return sx_reply(call);

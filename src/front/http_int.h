@@ -22,6 +22,7 @@
 
 #include "base/list.h"
 #include "front/http.h"
+#include "front/way.h"
 #include "serve/request.h"
 #include "serve/server.h"
 #include "wire/v2.h"
@@ -55,6 +56,7 @@ enum call_state { CALL_BODY, CALL_WAITING, CALL_DONE };
 
 struct call {
     struct sx_httpd *httpd;
+    struct sx_loop *loop; /* whose thread is its connection's */
     struct MHD_Connection *connection;
     struct sx_list link; /* in httpd->free_calls or, while WAITING, httpd->waiting */
     unsigned refs;       /* the HTTP request and its response; the connection's thread */
@@ -95,6 +97,7 @@ struct sx_loop {
     pthread_t thread;
     bool running;
     atomic_bool stop;
+    struct sx_way way; /* [thread] */
 };
 
 struct sx_httpd {
@@ -120,8 +123,8 @@ struct sx_httpd {
 /* --- http_call.c ---------------------------------------------------------------------------------
  */
 
-struct call *sx_call_begin(struct sx_httpd *httpd, struct MHD_Connection *connection,
-                           const char *url, const char *method);
+struct call *sx_call_begin(struct sx_loop *loop, struct MHD_Connection *connection, const char *url,
+                           const char *method);
 /* Take a piece of the body; false: hang up. */
 bool sx_call_body(struct call *call, const char *data, size_t size);
 /* The body is complete, or the model has answered. */

@@ -410,7 +410,8 @@ static enum sx_rc arrive(struct sx_server *s, struct sx_model *m, struct sx_requ
         on_the_way = timeout / 5;
     r->arrival_ns = now;
     r->deadline_ns = sx_time_add(now, timeout - on_the_way);
-    r->end_by_ns = r->deadline_ns - sx_reserve_ns(timeout);
+    r->end_by_ns = r->deadline_ns - sx_reserve_ns(timeout, r->way_ns);
+    s->way_ns = r->way_ns;
     return admit(s, m, r, now, err);
 }
 
@@ -421,9 +422,10 @@ static void count_arrival(struct sx_model *m, const struct sx_request *r)
 }
 
 enum sx_rc sx_server_precheck(struct sx_server *s, struct sx_model *m, uint64_t received_ns,
-                              struct sx_err *err)
+                              uint64_t way_ns, struct sx_err *err)
 {
-    struct sx_request one = {.model = m, .samples = 1, .received_ns = received_ns};
+    struct sx_request one = {
+        .model = m, .samples = 1, .received_ns = received_ns, .way_ns = way_ns};
     pthread_mutex_lock(&s->lock);
     enum sx_rc rc = arrive(s, m, &one, err);
     if (rc) {

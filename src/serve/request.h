@@ -38,6 +38,8 @@ struct sx_request {
     uint64_t timeout_ns;      /* 0: the model's default; it counts from arrival, or from */
     uint64_t received_ns; /* when the first of it was seen, on the server's clock (0: arrival), but
                              at most a fifth of the timeout before: slow lines are not ours */
+    uint64_t way_ns;      /* how long answers have waited lately, from the end of their run until
+                             they were sent; 0: not known */
     uint32_t priority;    /* 1 is first; 0: the model's default, or the lowest */
     void (*done)(struct sx_request *request); /* on any thread; must not block */
     void *user;

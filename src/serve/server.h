@@ -128,12 +128,12 @@ enum sx_rc sx_server_models(struct sx_server *server, struct sx_model ***ret_mod
  *                   ("Request timeout expired"), or the server is stopping */
 enum sx_rc sx_server_infer(struct sx_server *server, struct sx_request *request,
                            struct sx_err *err);
-/* For a front that has read the head of a request (received_ns: as in the request), and not yet its
- * tensors: SX_UNAVAILABLE (and counted as refused) if even one sample with the model's default
- * deadline would be refused now.
- * Most of what a refused request costs is its tensors' way into memory. */
+/* For a front that has read the head of a request (received_ns, way_ns: as in the request), and not
+ * yet its tensors: SX_UNAVAILABLE (and counted as refused) if even one sample with the model's
+ * default deadline would be refused now. Most of what a refused request costs is its tensors' way
+ * into memory. */
 enum sx_rc sx_server_precheck(struct sx_server *server, struct sx_model *model,
-                              uint64_t received_ns, struct sx_err *err);
+                              uint64_t received_ns, uint64_t way_ns, struct sx_err *err);
 /* The client went away: a queued request is answered SX_CANCELLED at once (its `done` runs inside
  * this call); a running one finishes and its result is dropped.  Only while the server owns it, or
  * racing with its completion on another thread, as long as the caller keeps it from being

@@ -174,6 +174,7 @@ struct sx_server {
     uint64_t n_spans;      /* [lock] so far */
     unsigned in_flight;    /* [lock] requests admitted and not yet answered, and jobs */
     bool stopping;         /* [lock] */
+    uint64_t way_ns;       /* [lock] of the request that came last */
 };
 
 /* What to do once the lock is released. */
@@ -184,11 +185,14 @@ struct outcome {
 };
 
 /* Clients count from when they ask until they have the answer, and of that we see only the middle:
- * so predictions must leave a tenth of the time, at most 5 ms, for the way here and back, which on
- * a machine that is busy with runs takes milliseconds. */
-static inline uint64_t sx_reserve_ns(uint64_t timeout_ns)
+ * so predictions must leave a tenth of the time, at most 5 ms, for the way here and back.  On a
+ * machine that is busy with runs, `way_ns` back takes milliseconds, and here no less: that is left,
+ * too, as long as it is no more than a fifth of the time. */
+static inline uint64_t sx_reserve_ns(uint64_t timeout_ns, uint64_t way_ns)
 {
-    return timeout_ns / 10 < 5 * SX_MS ? timeout_ns / 10 : 5 * SX_MS;
+    uint64_t least = timeout_ns / 10 < 5 * SX_MS ? timeout_ns / 10 : 5 * SX_MS;
+    uint64_t ways = 2 * way_ns < timeout_ns / 5 ? 2 * way_ns : timeout_ns / 5;
+    return ways > least ? ways : least;
 }
 
 /* There was no memory to start what could start: when it is tried again. */

@@ -29,6 +29,7 @@ struct fixture {
     struct sx_machine machine;
     struct sx_server *server;
     struct sx_model *model;
+    uint64_t way_ns; /* of requests */
 };
 
 static void set_up(struct fixture *f, unsigned units, const char *spec, const char *config_text,
@@ -129,6 +130,7 @@ static enum sx_rc submit(struct fixture *f, struct slot *slot, float value, int6
     for (int64_t i = 0; i < 4 * samples; i++)
         memcpy(r->inputs[0].data + i * (int64_t)sizeof value, &value, sizeof value);
     r->timeout_ns = timeout_ns;
+    r->way_ns = f->way_ns;
     r->priority = priority;
     r->done = on_done;
     r->user = slot;
@@ -312,6 +314,31 @@ static void what_was_admitted_runs_if_nothing_else_waits(void **unused)
     assert_int_equal(submit(&f, &s, 0, 1, timeout, 0, NULL), SX_OK);
     advance(&f, 100 * SX_MS);
     assert_int_equal(s.rc, SX_OK);
+    tear_down(&f);
+}
+
+/* Where answers wait for a core before they are sent, runs must end earlier: by twice as much, as
+ * requests wait as well, but by a fifth of the time at most. */
+static void slow_ways_leave_less_time(void **unused)
+{
+    (void)unused;
+    /* Two in a row take 16 ms: which timeout has room for them? */
+    static const struct {
+        uint64_t way_us, timeout_us;
+    } cases[] = {{0, 17778}, {500, 17778}, {1000, 18000}, {1500, 19000}, {50000, 20000}};
+    struct fixture f;
+    struct slot first, second;
+    set_up(&f, 1, "input x FP32 -1 4\noutput y FP32 -1 4\ntime base_us=8000\n", "max_batch_size: 1",
+           (struct sx_server_config){0});
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        uint64_t timeout = cases[i / 2].timeout_us * SX_US;
+        f.way_ns = cases[i / 2].way_us * SX_US;
+        timeout = i % 2 ? timeout + 50 * SX_US : timeout - 50 * SX_US;
+        assert_int_equal(submit(&f, &first, 1, 1, DEADLINE_NONE, 0, NULL), SX_OK);
+        assert_int_equal(submit(&f, &second, 1, 1, timeout, 0, NULL),
+                         i % 2 ? SX_OK : SX_UNAVAILABLE);
+        advance(&f, 100 * SX_MS);
+    }
     tear_down(&f);
 }
 
@@ -900,6 +927,7 @@ int main(void)
         cmocka_unit_test(what_would_be_late_is_refused_at_the_door),
         cmocka_unit_test(a_lone_request_gets_the_cores_that_its_deadline_needs),
         cmocka_unit_test(what_was_admitted_runs_if_nothing_else_waits),
+        cmocka_unit_test(slow_ways_leave_less_time),
         cmocka_unit_test(a_lone_request_does_not_wait_itself_late),
         cmocka_unit_test(priority_goes_first_and_the_deadline_is_kept),
         cmocka_unit_test(levels_of_priority_are_the_configs),

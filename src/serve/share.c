@@ -201,7 +201,7 @@ static void draw(struct sx_draft *d, struct sx_model *m, uint64_t now)
         .name = m->config.name,
         .latency = &d->latency,
         .objective_ns = objective_of(m),
-        .margin_ns = (double)sx_reserve_ns((uint64_t)objective_of(m)),
+        .margin_ns = (double)sx_reserve_ns((uint64_t)objective_of(m), m->server->way_ns),
         .weight = m->config.weight > 0 ? m->config.weight : 1,
         .priority = m->config.priority,
         .rate = rate_of(m, now),
