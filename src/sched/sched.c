@@ -24,15 +24,12 @@
 #define TAIL_SHARE   0.05
 #define TAIL_SLACK   1.08
 /* Twice the units and no more than this part of the time: then wide is right ... */
-#define STEP_PAYS    0.6
-/* ... below this share of the machine.  Above, few are alone, and while one core is slowed down
+#define FEW_PAYS     0.65
+#define MANY_PAYS    0.6
+/* ... below these shares of the machine.  Above, few are alone, and while one core is slowed down
  * from outside, a wide run is as slow as that core: then narrow ones have the better tail. */
-#define STEP_LOAD    0.67
-/* Where so many come that TAIL_SHARE would wait even if all ran on one unit, and up to this share
- * of the machine, a smaller gain will do: neither width has the better tail, but wide the better
- * median. */
-#define MIDDLE_PAYS  0.67
-#define MIDDLE_LOAD  0.45
+#define FEW_LOAD     0.45
+#define MANY_LOAD    0.67
 /* Waiting weighs (1 - load) to this power, work the rest: over 1, work counts more as load grows.
  */
 #define WORK_COUNTS  1.5
@@ -168,8 +165,9 @@ static double offered_load(const struct sx_sched *state, unsigned model, double 
  * than a narrow run would have.  When many come they are spread all the same, so the tail of
  * running everybody at that width, which is what the formula above gives, is never met.  Where few
  * wait at all, at some 15 % load of 2 units, the 95th percentile is up to 1.11 of narrow runs'
- * where the step takes 0.6 of the time (1.14 at 0.62, 1.2 at 0.65), for a median of 0.6; from 30 to
- * 45 % it is the lower one even at 0.65 (sched_test.c). */
+ * where the step takes 0.6 of the time (1.14 at 0.62, 1.2 at 0.65), for a median of 0.6; from 25 to
+ * 45 % it is the lower one even at 0.65 (sched_test.c).  Run times that vary take most of that
+ * advantage from narrow ones. */
 static unsigned steps_that_pay(const struct sx_cost *c, double pays)
 {
     unsigned wi = 0;
@@ -197,9 +195,9 @@ unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint6
             best = tail[wi];
     }
     double load = offered_load(state, model, others, now);
-    bool middle = tail[0] > sx_cost_ns(c, 1, 0) * 1e-9 && load < MIDDLE_LOAD;
-    bool roomy = others <= 0 && load < STEP_LOAD;
-    unsigned widest = roomy ? steps_that_pay(c, middle ? MIDDLE_PAYS : STEP_PAYS) : 0;
+    unsigned widest = 0;
+    if (others <= 0 && load < MANY_LOAD)
+        widest = steps_that_pay(c, load < FEW_LOAD ? FEW_PAYS : MANY_PAYS);
     for (unsigned wi = widest + 1; wi < c->n_widths; wi++) {
         /* Wider must also be faster alone, or it only wastes units. */
         if (tail[wi] <= best * TAIL_SLACK && isfinite(tail[wi]) &&

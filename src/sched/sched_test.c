@@ -535,7 +535,7 @@ static double simulate(struct sim *s, double rate, unsigned fixed_width, double 
 
 /* ResNet-50 takes 65 ms on one core and 44 on two; SqueezeNet gains more from the second.  At every
  * load the tail stays near that of the best fixed width, the median is the wide one's as long as
- * that costs no tail, and nothing is lost when the machine is full. */
+ * few wait, and nothing is lost when the machine is full. */
 static void width_follows_load(void **unused)
 {
     (void)unused;
@@ -560,10 +560,13 @@ static void width_follows_load(void **unused)
             double own = simulate(&s, load * capacity, 0, 0.95, &p50, &tp);
             print_message("# %.2f   %.2f   %8.1f   %8.1f   %8.1f   %.3f   %.1f\n",
                           (double)wide_ms[k] / 65, load, tail[1], tail[2], own, own / best, p50);
-            worst = own / best > worst ? own / best : worst;
-            if (load < 0.06)
-                assert_true(p50 < (double)wide_ms[k] * 1.02);
-            if (load > 0.2 && load < 0.4 && wide_ms[k] <= 42) /* both tails are alike there */
+            /* 0.05, 0.15, ...: at 0.15 just under one in twenty waits if all run narrow */
+            bool few_wait = load > 0.1 && load < 0.2;
+            if (few_wait)
+                assert_true(own / best < 1.21);
+            else
+                worst = own / best > worst ? own / best : worst;
+            if (load < 0.06 || (load < 0.4 && wide_ms[k] <= 42))
                 assert_true(p50 < (double)wide_ms[k] * 1.02);
         }
         simulate(&s, 2 * capacity, 0, 0.95, &p50, &tp);
