@@ -194,9 +194,9 @@ unsigned sx_sched_lone_width(const struct sx_sched *state, unsigned model, uint6
         if (tail[wi] < best)
             best = tail[wi];
     }
-    double load = offered_load(state, model, others, now);
-    unsigned widest = 0;
-    if (others <= 0 && load < MANY_LOAD)
+    double load = others > 0 ? 1 : offered_load(state, model, others, now);
+    unsigned widest = 0; /* beside others no step pays */
+    if (load < MANY_LOAD)
         widest = steps_that_pay(c, load < FEW_LOAD ? FEW_PAYS : MANY_PAYS);
     for (unsigned wi = widest + 1; wi < c->n_widths; wi++) {
         /* Wider must also be faster alone, or it only wastes units. */

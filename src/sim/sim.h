@@ -96,8 +96,8 @@ struct sx_sim_config {
     enum sx_share_policy policy;
     enum sx_share_fit fit;
     bool half_rule;
-    /* What predictions leave for the way back, as in the server: at most a tenth of the
-     * objective.  The plan leaves as much. */
+    /* What predictions leave for the way back: at most a tenth of the objective, as in a server
+     * whose answers need not wait for a core.  The plan leaves as much. */
     double margin_ns;
     unsigned n_machines; /* 0: 1 */
     enum sx_sim_router router;
