@@ -110,8 +110,9 @@ void sx_exec_data_destroy(struct sx_exec *exec, struct sx_data *data);
  * other, in the order in which they became ready (their data available; without data that is the
  * order of submission).  Never blocks, never fails; any thread. */
 void sx_exec_submit(struct sx_exec *exec, struct sx_task *task);
-/* A task for this unit may be submitted in a moment: if its core sleeps, let it wake up meanwhile.
- * A hint; costs next to nothing when the unit is awake.  Never blocks; any thread. */
+/* A task for this unit, or one that needs its core, may be submitted in a moment: if the core
+ * sleeps, let it wake up meanwhile.  A hint; costs next to nothing when the unit is awake.  Never
+ * blocks; any thread. */
 void sx_exec_expect(struct sx_exec *exec, unsigned unit);
 /* Call `alarm` once at or after `at`; replaces an earlier setting; SX_NEVER clears it.  An alarm
  * that is due at this moment may still be called after it was replaced or cleared, so the callee

@@ -170,6 +170,10 @@ void sx_flow_submit(struct sx_flow *f)
 {
     /* The flow can't end, and be used again, before its last task is submitted. */
     struct sx_exec *exec = f->model->server->exec;
+    const struct sx_device *first =
+        &f->model->server->config.machine->devices[variant_of(f)->stages[0].device];
+    for (unsigned u = 1; u < first->n_units; u++) /* its helpers are about to be woken there */
+        sx_exec_expect(exec, first->first_unit + u);
     for (unsigned k = 0, n = variant_of(f)->n_stages; k < n; k++)
         sx_exec_submit(exec, f->steps[k].task);
 }

@@ -43,11 +43,10 @@
  * it yields to anyone who wants it, and then sleeps.  One whose tasks come later never looks, so
  * idleness costs nothing.
  *
- * A run on several units wakes the workers of all of them, though only the first has a task: what
- * it needs is their cores, where ONNX Runtime's helper threads are about to be woken in their turn.
- * So the cores leave their sleep at the same time, and not one after the other.  For the same
- * reason a worker may be woken when a request has come and what to do with it is still being
- * decided.
+ * A worker may be roused although there is no task for it: because one is about to come and what to
+ * do with it is still being decided, or because a run on several units needs its core, for a helper
+ * thread of ONNX Runtime's that is woken later.  Cores then leave their sleep at the same time, and
+ * not one after the other.
  *
  * The queues are static and never destroyed: a pusher may be late in pthread_cond_signal when
  * the task that it pushed is done and the executor is being destroyed.
@@ -81,6 +80,7 @@ struct queue {
     bool closing;
     uint64_t woken_at; /* when it was last signalled for a task */
     atomic_bool news;  /* a task was pushed or it is closing; set under the mutex */
+    int cpu;           /* constant between open and close; -1: unbound */
     bool started;      /* the worker's own, as `soon` */
     double soon;       /* share of its waits, lately, that were over within LOOK_NS */
 };
@@ -118,6 +118,7 @@ void sx_policy_open(unsigned n_workers, const int *cpus)
         queues[i].asleep = queues[i].closing = queues[i].started = false;
         atomic_store(&queues[i].news, false);
         queues[i].soon = 0;
+        queues[i].cpu = cpus ? cpus[i] : -1;
     }
     start.n_workers = n_workers;
     start.cpus = cpus;
@@ -223,10 +224,11 @@ static int policy_push(struct starpu_task *task)
     return 0;
 }
 
-void sx_policy_rouse(unsigned first, unsigned n)
+void sx_policy_rouse(unsigned worker)
 {
-    for (unsigned i = first; i < first + n; i++) /* a waiting worker looks, and waits again */
-        pthread_cond_signal(&queues[i].wake);
+    struct queue *q = &queues[worker];
+    if (q->cpu != sched_getcpu())      /* the caller's core is awake */
+        pthread_cond_signal(&q->wake); /* a waiting worker looks, and waits again */
 }
 
 /* Wait for news without sleeping, for LOOK_NS. */

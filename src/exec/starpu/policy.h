@@ -30,9 +30,8 @@ void sx_policy_start_workers(void);
 /* Before starpu_shutdown, with no task left: let the workers go. */
 void sx_policy_close(void);
 
-/* Get the cores of workers first..first+n-1 out of their sleep: a run is about to need them.  Any
- * thread. */
-void sx_policy_rouse(unsigned first, unsigned n);
+/* Get the core of a worker out of its sleep: a run is about to need it.  Any thread. */
+void sx_policy_rouse(unsigned worker);
 
 /* Which worker the task is for; before each starpu_task_submit (StarPU keeps it between). */
 static inline void sx_policy_place(struct starpu_task *task, unsigned worker)

@@ -196,8 +196,6 @@ static void starpu_exec_submit(struct sx_exec *base, struct sx_task *task)
     struct starpu_exec_task *t = (struct starpu_exec_task *)task;
     struct starpu_task *s = t->slot->starpu;
     bool ordered = task->n_data > 1;
-    /* `task` may be done after the submission */
-    unsigned first = task->first_unit, n = task->n_units;
 
     if (s->nbuffers || task->n_data || exec->foreign_policy)
         slot_clean(t->slot, exec);
@@ -218,14 +216,12 @@ static void starpu_exec_submit(struct sx_exec *base, struct sx_task *task)
         pthread_mutex_unlock(&exec->order);
     assert(rc == 0); /* -ENODEV: no worker for the codelet, and every worker can run it */
     (void)rc;
-    if (!exec->foreign_policy && n > 1)
-        sx_policy_rouse(first + 1, n - 1);
 }
 
 static void starpu_exec_expect(struct sx_exec *base, unsigned unit)
 {
     if (!((struct starpu_exec *)base)->foreign_policy)
-        sx_policy_rouse(unit, 1);
+        sx_policy_rouse(unit);
 }
 
 static struct sx_task *starpu_exec_task_create(struct sx_exec *base)
