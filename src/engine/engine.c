@@ -139,12 +139,29 @@ enum sx_rc sx_engine_profile(struct sx_engine_model *model, unsigned batch, unsi
 
 /* --- sessions --------------------------------------------------------------------------------- */
 
-enum sx_rc sx_session_create(struct sx_engine_model *model, unsigned width, const int *cpus,
-                             struct sx_session **ret_session, struct sx_err *err)
+static enum sx_rc create_session(struct sx_engine_model *model, unsigned width, const int *cpus,
+                                 bool awake, struct sx_session **ret_session, struct sx_err *err)
 {
     if (!width)
         return sx_fail(err, SX_INVALID, "a session needs at least one core");
-    return model->ops->session_create(model, width, cpus, ret_session, err);
+    return model->ops->session_create(model, width, cpus, awake, ret_session, err);
+}
+
+enum sx_rc sx_session_create(struct sx_engine_model *model, unsigned width, const int *cpus,
+                             struct sx_session **ret_session, struct sx_err *err)
+{
+    return create_session(model, width, cpus, false, ret_session, err);
+}
+
+enum sx_rc sx_session_create_awake(struct sx_engine_model *model, unsigned width, const int *cpus,
+                                   struct sx_session **ret_session, struct sx_err *err)
+{
+    return create_session(model, width, cpus, true, ret_session, err);
+}
+
+bool sx_session_claim(struct sx_session *session)
+{
+    return session->ops->session_claim ? session->ops->session_claim(session) : true;
 }
 
 void sx_session_destroy(struct sx_session *session)

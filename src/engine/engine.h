@@ -139,6 +139,15 @@ enum sx_rc sx_engine_profile_links(const struct sx_machine *machine, bool anew,
  * With width 1 `cpus` may be NULL and is not used. */
 enum sx_rc sx_session_create(struct sx_engine_model *model, unsigned width, const int *cpus,
                              struct sx_session **ret_session, struct sx_err *err);
+/* The same, but after a run the helpers look for the next one, for a while, and begin it sooner.
+ * All runs that are started on their cores are of sessions made like this (of any width, and
+ * `cpus` is not NULL), which claim them first. */
+enum sx_rc sx_session_create_awake(struct sx_engine_model *model, unsigned width, const int *cpus,
+                                   struct sx_session **ret_session, struct sx_err *err);
+/* Such a session is about to run: helpers of others that look for work on its cores go to sleep,
+ * its own wake up.  Before each of its runs, while nothing runs on those cores; any thread; does
+ * not block.  False: its helpers sleep, and the run will have to wake them. */
+bool sx_session_claim(struct sx_session *session);
 void sx_session_destroy(struct sx_session *session); /* NULL is fine */
 
 /* Compute.  `inputs`: one tensor for each input port, in order; a zeroed one (dtype NONE) leaves

@@ -37,7 +37,8 @@ struct sx_engine_ops {
                           double *ret_node_ns, double *ret_spread_ns, double ret_whole[2],
                           struct sx_err *err);
     enum sx_rc (*session_create)(struct sx_engine_model *model, unsigned width, const int *cpus,
-                                 struct sx_session **ret_session, struct sx_err *err);
+                                 bool awake, struct sx_session **ret_session, struct sx_err *err);
+    bool (*session_claim)(struct sx_session *session); /* optional: NULL has nobody to wake */
     void (*session_destroy)(struct sx_session *session);
     enum sx_rc (*run)(struct sx_session *session, const struct sx_tensor *inputs,
                       struct sx_tensor *outputs, uint64_t *ret_ns, struct sx_err *err);

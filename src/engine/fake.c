@@ -289,10 +289,11 @@ out:
  */
 
 static enum sx_rc fake_session_create(struct sx_engine_model *model, unsigned width,
-                                      const int *cpus, struct sx_session **ret_session,
+                                      const int *cpus, bool awake, struct sx_session **ret_session,
                                       struct sx_err *err)
 {
     (void)cpus;
+    (void)awake;
     if (((struct fake_model *)model)->fail_session)
         return sx_fail(err, SX_ENGINE, "the model says that it makes no sessions");
     struct sx_session *s = calloc(1, sizeof(*s));

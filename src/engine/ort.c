@@ -16,7 +16,8 @@
  *
  * Threads of a session.  The caller computes, too, so a session of width w has w - 1 helpers,
  * each bound to its core.  Helpers spin while a run lasts (a third of the speed of small models
- * depends on it) and sleep when it has ended.
+ * depends on it); when it has ended they sleep, or, where cores are claimed, spin for a while
+ * (ort_helpers.h).
  *
  * Opening makes the session of width 1, since only a session knows the inferred types; the
  * first sx_session_create of that width takes it, or else settling drops it.
@@ -27,6 +28,7 @@
 #include <string.h>
 
 #include "base/sbuf.h"
+#include "engine/ort_helpers.h"
 #include "engine/ort_int.h"
 
 #define STACK_PORTS 32 /* more of them cost an allocation per run */
@@ -37,6 +39,7 @@ static void ort_destroy(struct sx_engine *engine)
 {
     struct ort_engine *e = (struct ort_engine *)engine;
     sx_ort_lib_put(e->lib);
+    sx_ort_spinners_destroy(e->spinners);
     free(e->cache_dir);
     free(e->machine_id);
     free(e);
@@ -51,8 +54,9 @@ static enum sx_rc ort_create(const struct sx_engine_config *config, struct sx_en
     e->base.ops = &sx_engine_ort;
     e->cache_dir = config->cache_dir ? strdup(config->cache_dir) : NULL;
     e->machine_id = strdup(config->machine_id ? config->machine_id : "any");
+    e->spinners = sx_ort_spinners_create();
     enum sx_rc rc = SX_OK;
-    if (!e->machine_id || (config->cache_dir && !e->cache_dir))
+    if (!e->machine_id || !e->spinners || (config->cache_dir && !e->cache_dir))
         rc = sx_fail(err, SX_NO_MEMORY, "no memory for the engine");
     if (!rc)
         rc = sx_ort_lib_get(config->library, &e->lib, err);
@@ -72,8 +76,12 @@ static void session_destroy(struct sx_session *session)
 {
     struct ort_session *s = (struct ort_session *)session;
     struct ort_model *m = (struct ort_model *)s->base.model;
+    if (s->helpers)
+        sx_ort_helpers_let_go(s->helpers);
     if (s->session)
         m->lib->api->ReleaseSession(s->session);
+    sx_ort_helpers_destroy(s->helpers);
+    free(s->cpus);
     free(s);
 }
 
@@ -96,7 +104,10 @@ static enum sx_rc set_options(const struct ort_lib *lib, const struct ort_source
     DO(api->SetSessionExecutionMode(o, ORT_SEQUENTIAL));
     DO(api->SetSessionGraphOptimizationLevel(o, w ? ORT_DISABLE_ALL : ORT_ENABLE_ALL));
     DO(api->AddSessionConfigEntry(o, "session.intra_op.allow_spinning", "1"));
-    DO(api->AddSessionConfigEntry(o, "session.force_spinning_stop", "1"));
+    if (config->helpers)
+        DO(sx_ort_helpers_use(config->helpers, api, o));
+    else
+        DO(api->AddSessionConfigEntry(o, "session.force_spinning_stop", "1"));
     if (config->width > 1 && config->cpus) {
         for (unsigned i = 1; i < config->width; i++) /* their numbers begin with 1 */
             sx_sbuf_printf(&affinity, "%s%d", i > 1 ? ";" : "", config->cpus[i] + 1);
@@ -149,16 +160,19 @@ enum sx_rc sx_ort_session_open(const struct ort_lib *lib, const struct ort_sourc
     return rc;
 }
 
-static enum sx_rc make_session(struct ort_model *m, unsigned width, const int *cpus,
+static enum sx_rc make_session(struct ort_model *m, unsigned width, const int *cpus, bool awake,
                                struct ort_session **ret_session, struct sx_err *err)
 {
-    const struct ort_session_config config = {.width = width, .cpus = cpus};
+    struct ort_session_config config = {.width = width, .cpus = cpus};
     struct ort_session *s = calloc(1, sizeof(*s));
     if (!s)
         return sx_fail(err, SX_NO_MEMORY, "no memory for a session");
     s->base.ops = &sx_engine_ort;
     s->base.model = &m->base;
     s->base.width = width;
+    if (awake && width > 1 && cpus)
+        config.helpers = s->helpers = sx_ort_helpers_create(
+            ((const struct ort_engine *)m->base.engine)->spinners, width, cpus);
 
     enum sx_rc rc = sx_ort_session_open(m->lib, &m->source, &config, &s->session, err);
     if (rc)
@@ -169,7 +183,7 @@ static enum sx_rc make_session(struct ort_model *m, unsigned width, const int *c
 }
 
 static enum sx_rc session_create(struct sx_engine_model *model, unsigned width, const int *cpus,
-                                 struct sx_session **ret_session, struct sx_err *err)
+                                 bool awake, struct sx_session **ret_session, struct sx_err *err)
 {
     struct ort_model *m = (struct ort_model *)model;
     struct ort_session *s = NULL;
@@ -179,11 +193,29 @@ static enum sx_rc session_create(struct sx_engine_model *model, unsigned width, 
         s = m->spare;
         m->spare = NULL;
     } else {
-        rc = make_session(m, width, cpus, &s, err);
+        rc = make_session(m, width, cpus, awake, &s, err);
     }
-    if (!rc)
-        *ret_session = &s->base;
-    return rc;
+    if (rc)
+        return rc;
+    if (awake && cpus) {
+        s->cpus = malloc(width * sizeof *s->cpus);
+        if (!s->cpus) {
+            session_destroy(&s->base);
+            return sx_fail(err, SX_NO_MEMORY, "no memory for a session");
+        }
+        memcpy(s->cpus, cpus, width * sizeof *s->cpus);
+    }
+    *ret_session = &s->base;
+    return SX_OK;
+}
+
+static bool session_claim(struct sx_session *session)
+{
+    const struct ort_session *s = (const struct ort_session *)session;
+    const struct ort_engine *e = (const struct ort_engine *)s->base.model->engine;
+    if (s->cpus)
+        sx_ort_helpers_claim(e->spinners, s->helpers, s->cpus, s->base.width);
+    return s->helpers || s->base.width == 1;
 }
 
 /* --- models -------------------------------------------------------------------------------------
@@ -223,7 +255,7 @@ enum sx_rc sx_ort_model_open_at(struct ort_model *m, const char *path,
     m->source.weights = weights;
     if (!m->source.path)
         return sx_fail(err, SX_NO_MEMORY, "no memory for the model");
-    return make_session(m, 1, NULL, &m->spare, err);
+    return make_session(m, 1, NULL, false, &m->spare, err);
 }
 
 /* Types that ONNX Runtime may know but nobody can send: say so before it spends time on them. */
@@ -358,8 +390,12 @@ static enum sx_rc run(struct sx_session *session, const struct sx_tensor *inputs
             rc = sx_ort_value_in(lib, &outputs[i], &results[i], err);
     if (rc)
         goto out;
+    if (s->helpers)
+        sx_ort_helpers_begin(s->helpers);
     OrtStatus *status = api->Run(s->session, NULL, m->input_names, (const OrtValue *const *)values,
                                  n_in, m->output_names, n_out, results);
+    if (s->helpers)
+        sx_ort_helpers_end(s->helpers);
     if (status) {
         rc = sx_ort_check(lib, status, err);
         goto out;
@@ -397,6 +433,7 @@ const struct sx_engine_ops sx_engine_ort = {
     .open_stage = sx_ort_open_stage,
     .profile = sx_ort_profile,
     .session_create = session_create,
+    .session_claim = session_claim,
     .session_destroy = session_destroy,
     .run = run,
 };

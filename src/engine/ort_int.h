@@ -97,6 +97,7 @@ struct ort_engine {
     struct sx_engine base;
     struct ort_lib *lib;
     char *cache_dir, *machine_id;
+    struct ort_spinners *spinners;
 };
 
 /* What sessions are made from. */
@@ -121,11 +122,14 @@ struct ort_model {
 struct ort_session {
     struct sx_session base;
     OrtSession *session;
+    struct ort_helpers *helpers; /* that spin between runs; NULL: it has none */
+    int *cpus;                   /* base.width; NULL: unknown, and then it claims none */
 };
 
 struct ort_session_config {
     unsigned width;
     const int *cpus;
+    struct ort_helpers *helpers; /* unless NULL: they spin between runs */
     const char *profile; /* unless NULL: measure operators; the file's name begins with this */
     bool raw;            /* weights are not put into a faster layout: for one that hardly runs */
 };

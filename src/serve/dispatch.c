@@ -211,6 +211,10 @@ void sx_server_flush(struct sx_server *s, struct outcome *o)
     while (!sx_list_empty(&o->start)) {
         struct sx_job *job = SX_CONTAINER_OF(o->start.next, struct sx_job, link);
         sx_list_remove(&job->link);
+        if (!sx_session_claim(job->session)) {
+            for (unsigned u = 1; u < job->width; u++)
+                sx_exec_expect(s->exec, job->first_unit + u);
+        }
         sx_exec_submit(s->exec, job->task);
     }
     for (struct sx_flow *f = o->flows, *next; f; f = next) {

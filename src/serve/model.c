@@ -58,8 +58,8 @@ static enum sx_rc create_sessions(struct sx_model *m, struct sx_err *err)
             return sx_fail(err, SX_NO_MEMORY, "no memory for sessions");
         for (unsigned g = 0; g < groups; g++) {
             sx_machine_cpus(machine, g * width, width, cpus);
-            enum sx_rc rc = sx_session_create(m->engine_model, sx_machine_cores(machine, width),
-                                              cpus, &m->sessions[wi][g], err);
+            enum sx_rc rc = sx_session_create_awake(
+                m->engine_model, sx_machine_cores(machine, width), cpus, &m->sessions[wi][g], err);
             if (rc)
                 return rc;
         }
