@@ -168,6 +168,10 @@ static double most_ns(const struct sx_cost *cost, unsigned w, unsigned b)
  * core alone is slow. */
 #define MOST_SLOW 1.5
 
+/* A floor so many times over what it can be at most was disturbed in all its runs, as when a model
+ * is measured while another one loads.  Nobody would use that cell again, and correct it. */
+#define NO_CHANCE 1.5
+
 /* All cells but the newest drift towards the best they have been, and that towards the best they
  * could be; the newest one, too, once it has not been used for long.  Time counts whether something
  * runs or not: at little load, seconds of runs take minutes. */
@@ -189,9 +193,11 @@ static void relax(struct sx_cost *cost, double ns, bool run)
             e->passed += run;
             if (newest && e->idle_ns < STALE_NS)
                 continue;
+            double most = most_ns(cost, w, b), perfect = cost->cell[0][b].ns / cost->widths[w];
             if (e->runs == 1) /* the model's first, perhaps, with weights yet to be read */
-                e->floor_ns = fmin(e->floor_ns, most_ns(cost, w, b));
-            double perfect = cost->cell[0][b].ns / cost->widths[w];
+                e->floor_ns = fmin(e->floor_ns, most);
+            else if (most * NO_CHANCE < e->floor_ns)
+                e->floor_ns += hope * (most - e->floor_ns);
             if (cost->cell[0][b].runs && perfect < e->floor_ns)
                 e->floor_ns += hope * (perfect - e->floor_ns);
             e->ns += drift * (e->floor_ns * slow - e->ns);

@@ -244,6 +244,24 @@ static void a_cold_first_run_is_not_believed_for_good(void **state)
     assert_true(sx_cost_ns(&c, 1, 0) < 53e6);
 }
 
+/* Another model loaded while this one was measured on one unit: 100 ms each time, for what takes
+ * 36.  Two units take 20, and so nothing runs on one any more. */
+static void a_disturbed_profile_is_not_believed_for_good(void **unused)
+{
+    (void)unused;
+    struct sx_cost c;
+    sx_cost_init(&c, 2, 1, NULL, 0);
+    for (int i = 0; i < 3; i++)
+        sx_cost_record(&c, 1, 1, 100 * SX_MS);
+    double seconds = 0;
+    while (sx_cost_ns(&c, 1, 0) > 65e6) {
+        sx_cost_record(&c, 1, 2, 20 * SX_MS);
+        seconds += 0.02;
+        assert_true(seconds < 40);
+    }
+    print_message("# believed no longer after %.1f s\n", seconds);
+}
+
 /* Only requests of three samples, between the points 2 and 4, and no profile: it is learnt. */
 static void a_batch_between_grid_points_begins(void **unused)
 {
@@ -282,6 +300,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_batch_between_grid_points_begins),
         cmocka_unit_test(a_cold_first_run_is_not_believed_for_good),
+        cmocka_unit_test(a_disturbed_profile_is_not_believed_for_good),
         cmocka_unit_test(a_width_is_worth_a_try_now_and_then),
         cmocka_unit_test(grid_has_powers_limits_and_preferred),
         cmocka_unit_test(nothing_known_is_zero),

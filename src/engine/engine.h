@@ -146,7 +146,8 @@ enum sx_rc sx_session_create_awake(struct sx_engine_model *model, unsigned width
                                    struct sx_session **ret_session, struct sx_err *err);
 /* Such a session is about to run: helpers of others that look for work on its cores go to sleep,
  * its own wake up.  Before each of its runs, while nothing runs on those cores; any thread; does
- * not block.  False: its helpers sleep, and the run will have to wake them. */
+ * not block.  False: its helpers sleep, and the run will have to wake them, as they cannot be woken
+ * from here: one of them would take the caller's core. */
 bool sx_session_claim(struct sx_session *session);
 void sx_session_destroy(struct sx_session *session); /* NULL is fine */
 

@@ -213,9 +213,9 @@ static bool session_claim(struct sx_session *session)
 {
     const struct ort_session *s = (const struct ort_session *)session;
     const struct ort_engine *e = (const struct ort_engine *)s->base.model->engine;
-    if (s->cpus)
-        sx_ort_helpers_claim(e->spinners, s->helpers, s->cpus, s->base.width);
-    return s->helpers || s->base.width == 1;
+    if (!s->cpus)
+        return s->base.width == 1;
+    return sx_ort_helpers_claim(e->spinners, s->helpers, s->cpus, s->base.width);
 }
 
 /* --- models -------------------------------------------------------------------------------------

@@ -261,19 +261,26 @@ static void clear_core(struct ort_spinners *s, int cpu)
     pthread_mutex_unlock(&s->lock);
 }
 
-void sx_ort_helpers_claim(struct ort_spinners *s, struct ort_helpers *h, const int *cpus,
+bool sx_ort_helpers_claim(struct ort_spinners *s, struct ort_helpers *h, const int *cpus,
                           unsigned n)
 {
+    bool here = false; /* is the caller on a helper's core? */
+    int cpu = sched_getcpu();
     for (unsigned i = 0; i < n; i++) {
         struct ort_helpers *other = atomic_load_explicit(&s->on[cpus[i]], memory_order_relaxed);
         if (other && other != h)
             clear_core(s, cpus[i]);
     }
     if (!h)
-        return;
-    for (unsigned i = 1; i < n; i++)
+        return n == 1;
+    for (unsigned i = 1; i < n; i++) {
         atomic_store_explicit(&s->on[cpus[i]], h, memory_order_relaxed);
+        here |= cpus[i] == cpu;
+    }
+    if (here && atomic_load(&h->state) == AT_REST)
+        return false;
     wake(h);
+    return true;
 }
 
 void sx_ort_helpers_begin(struct ort_helpers *h)

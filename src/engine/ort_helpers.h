@@ -47,9 +47,11 @@ OrtStatus *sx_ort_helpers_use(struct ort_helpers *helpers, const OrtApi *api,
                               OrtSessionOptions *options);
 
 /* A session is about to run on these n CPUs: put helpers of others that spin there to sleep, and
- * wake its own (NULL: it has none).  Some microseconds for each that is put to sleep or woken, some
- * nanoseconds otherwise. */
-void sx_ort_helpers_claim(struct ort_spinners *spinners, struct ort_helpers *helpers,
+ * wake its own (NULL: it has none).  But not from a core of theirs: the one that woke there would
+ * have the core till the next tick, some milliseconds, while the caller still has to start the run;
+ * so `begin` wakes them.  False: they are asleep.  Some microseconds for each that is put to sleep
+ * or woken, some nanoseconds otherwise. */
+bool sx_ort_helpers_claim(struct ort_spinners *spinners, struct ort_helpers *helpers,
                           const int *cpus, unsigned n);
 /* Around a run, on its thread: wake them if nobody claimed the cores; let them spin. */
 void sx_ort_helpers_begin(struct ort_helpers *helpers);

@@ -131,6 +131,7 @@ static void run_stage(struct sx_task *task)
     for (size_t i = 0; i < stage->n_in; i++)
         inputs[i] = f->slots[stage->in_slot[i]]; /* the slot keeps the reference */
     memset(outputs, 0, stage->n_out * sizeof *outputs);
+    sx_session_claim(stage->session); /* here, as the units may still be busy at submission */
     enum sx_rc rc = sx_run_ports(stage->session, inputs, stage->out, outputs, stage->n_out,
                                  m->batchable ? (int64_t)f->request->samples : -1, s->pool,
                                  &stage->self_alloc, &took, &err);

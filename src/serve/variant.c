@@ -270,9 +270,9 @@ static enum sx_rc init_stage(struct sx_model *m, const struct sx_plan_stage *pla
         rc = sx_engine_open_stage(m->engine_model, plan->nodes, plan->n_nodes, &stage->engine_model,
                                   err);
     if (!rc)
-        rc = sx_session_create(whole ? m->engine_model : stage->engine_model,
-                               sx_machine_cores(machine, device->n_units), cpus, &stage->session,
-                               err);
+        rc = sx_session_create_awake(whole ? m->engine_model : stage->engine_model,
+                                     sx_machine_cores(machine, device->n_units), cpus,
+                                     &stage->session, err);
     if (!rc && stage->engine_model)
         sx_engine_model_settle(stage->engine_model);
     stage->planned_ns = plan->ns + plan->transfer_ns;
