@@ -30,6 +30,8 @@
  * from outside, a wide run is as slow as that core: then narrow ones have the better tail. */
 #define FEW_LOAD     0.45
 #define MANY_LOAD    0.67
+/* Above this share some wait, and narrow runs may be of use. */
+#define SOME_WAIT    0.2
 /* Waiting weighs (1 - load) to this power, work the rest: over 1, work counts more as load grows.
  */
 #define WORK_COUNTS  1.5
@@ -339,24 +341,29 @@ static struct option choose(const struct sx_sched *state, const struct sx_sched_
 /* --- the decision -------------------------------------------------------------------- */
 
 /* A width that looked slow while something disturbed the machine would not be chosen again, so its
- * time would not be corrected: now and then a request that is alone on an idle machine tries it.
- * Wider ones only, which hardly hurt it. Returns an index; 0: none. */
-static unsigned width_to_try(const struct sx_sched *state, const struct sx_sched_model *m,
+ * time would not be corrected: now and then a request that is alone on an idle machine tries it
+ * instead of `chosen`.  Wider ones, which hardly hurt it, and the next narrower one, which takes
+ * twice its time at most, where enough wait for it to be of use.  Returns an index; `chosen`: none.
+ */
+static unsigned width_to_try(const struct sx_sched *state, unsigned model, unsigned chosen,
                              uint64_t now)
 {
+    const struct sx_sched_model *m = state->models[model];
     const struct sx_cost *c = m->cost;
     if (state->n_models > 1 || m->queued != 1)
-        return 0;
+        return chosen;
     for (unsigned u = 0; u < state->n_units; u++) {
         if (state->busy[u])
-            return 0;
+            return chosen;
     }
-    for (unsigned wi = 1; wi < c->n_widths; wi++) {
+    bool narrower = chosen && offered_load(state, model, 0, now) > SOME_WAIT;
+    for (unsigned wi = narrower ? chosen - 1 : chosen + 1; wi < c->n_widths; wi++) {
         double twice = 2 * sx_cost_ns(c, 1, wi);
-        if (sx_cost_worth_a_try(c, wi) && m->head_deadline > sx_time_add(now, (uint64_t)twice))
+        if (wi != chosen && sx_cost_worth_a_try(c, wi) &&
+            m->head_deadline > sx_time_add(now, (uint64_t)twice))
             return wi;
     }
-    return 0;
+    return chosen;
 }
 
 /* For company, but only as long as it keeps its deadline in the batch that it waits for. */
@@ -401,8 +408,8 @@ void sx_sched_decide(const struct sx_sched *state, uint64_t now, struct sx_sched
         if (!any_free)
             continue; /* a completion will ask again; go on for the holds of later models */
         struct option o = choose(state, m, (unsigned)next, now, 0);
-        unsigned try = o.start > 0 ? 0 : width_to_try(state, m, now);
-        if (try)
+        unsigned try = o.start > 0 ? o.wi : width_to_try(state, (unsigned)next, o.wi, now);
+        if (try != o.wi)
             o = (struct option){.wi = try, .batch = 1, .run = sx_cost_ns(m->cost, 1, try)};
         if (o.start > 0)
             continue; /* it is better to wait for a wider or another group */

@@ -215,6 +215,41 @@ static void a_head_that_would_be_late_runs_wider(void **unused)
     }
 }
 
+/* Each of 1,000 requests is alone on two units; one unit takes 50 ms, but when it was measured it
+ * took 130.  Where none waits nobody needs to know; at some load it is found out. */
+static void a_narrower_width_is_tried_where_some_wait(void **unused)
+{
+    (void)unused;
+    static const double rates[] = {3, 10}; /* a load of 0.09 and of 0.3 */
+    for (size_t i = 0; i < 2; i++) {
+        struct sx_cost cost;
+        sx_cost_init(&cost, 2, 1, NULL, 0);
+        for (int k = 0; k < 3; k++)
+            sx_cost_record(&cost, 1, 1, 130 * SX_MS);
+        sx_cost_record(&cost, 1, 2, 30 * SX_MS);
+        uint64_t free_at[2] = {0}, now = SX_S;
+        bool busy[2] = {false};
+        struct sx_sched_model m = {.cost = &cost,
+                                   .max_batch = 1,
+                                   .queued = 1,
+                                   .head_samples = 1,
+                                   .arrivals = {.rate = rates[i], .last = now},
+                                   .head_deadline = now + SX_S};
+        struct sx_sched_model *models[] = {&m};
+        struct sx_sched state = {2, free_at, busy, models, 1};
+        struct sx_sched_action a;
+        unsigned narrow = 0;
+        for (int k = 0; k < 1000; k++) {
+            sx_sched_decide(&state, now, &a);
+            assert_int_equal(a.kind, SX_SCHED_START);
+            narrow += a.n_units == 1;
+            sx_cost_record(&cost, 1, a.n_units, (a.n_units == 1 ? 50 : 30) * SX_MS);
+        }
+        assert_true(i ? narrow > 5 && narrow < 12 : !narrow);
+        assert_true(!i || sx_cost_ns(&cost, 1, 0) < 52e6);
+    }
+}
+
 static void lone_width_shrinks_with_the_rate(void **unused)
 {
     (void)unused;
@@ -662,6 +697,7 @@ int main(void)
         cmocka_unit_test(earliest_deadline_goes_first),
         cmocka_unit_test(company_is_waited_for_but_not_longer),
         cmocka_unit_test(a_head_that_would_be_late_runs_wider),
+        cmocka_unit_test(a_narrower_width_is_tried_where_some_wait),
         cmocka_unit_test(lone_width_shrinks_with_the_rate),
         cmocka_unit_test(no_width_is_wasted_on_a_model_that_gains_nothing),
         cmocka_unit_test(prediction_grows_with_the_queue),
