@@ -264,8 +264,6 @@ static void clear_core(struct ort_spinners *s, int cpu)
 bool sx_ort_helpers_claim(struct ort_spinners *s, struct ort_helpers *h, const int *cpus,
                           unsigned n)
 {
-    bool here = false; /* is the caller on a helper's core? */
-    int cpu = sched_getcpu();
     for (unsigned i = 0; i < n; i++) {
         struct ort_helpers *other = atomic_load_explicit(&s->on[cpus[i]], memory_order_relaxed);
         if (other && other != h)
@@ -273,6 +271,8 @@ bool sx_ort_helpers_claim(struct ort_spinners *s, struct ort_helpers *h, const i
     }
     if (!h)
         return n == 1;
+    int cpu = sched_getcpu();
+    bool here = false; /* is the caller on a helper's core? */
     for (unsigned i = 1; i < n; i++) {
         atomic_store_explicit(&s->on[cpus[i]], h, memory_order_relaxed);
         here |= cpus[i] == cpu;

@@ -356,7 +356,8 @@ static unsigned width_to_try(const struct sx_sched *state, unsigned model, unsig
         if (state->busy[u])
             return chosen;
     }
-    bool narrower = chosen && offered_load(state, model, 0, now) > SOME_WAIT;
+    bool narrower = chosen && sx_cost_worth_a_try(c, chosen - 1) &&
+                    offered_load(state, model, 0, now) > SOME_WAIT;
     for (unsigned wi = narrower ? chosen - 1 : chosen + 1; wi < c->n_widths; wi++) {
         double twice = 2 * sx_cost_ns(c, 1, wi);
         if (wi != chosen && sx_cost_worth_a_try(c, wi) &&
